@@ -1,0 +1,80 @@
+"""Wrappers that keep raw pixels out of reprs, and the seal that keeps them out of tracebacks (promise P5).
+
+Tools that capture locals (rich, Sentry, debuggers, Airflow's own log formatters) print ``repr`` of whatever a frame
+holds. So raw bytes and arrays travel in a wrapper between functions, and any exception that crosses a ``sealed``
+function loses the inner frames, its cause and, unless it is one of ours, its message.
+"""
+
+from __future__ import annotations
+
+import functools
+import traceback
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+from airflow_facefog.core.errors import FogError, InternalError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class RawImage:
+    """The bytes of one source image. ``image_id`` names it; ``repr`` shows size and id only; never pickled."""
+
+    __slots__ = ("data", "image_id")
+
+    def __init__(self, data: bytes, image_id: str) -> None:
+        self.data = data
+        self.image_id = image_id
+
+    def __repr__(self) -> str:
+        return f"RawImage({len(self.data)} bytes, id {self.image_id[:12]})"
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __reduce__(self) -> str:
+        raise TypeError("RawImage is never serialised: raw pixels stay inside the process that read them")
+
+
+def sealed(function: Callable[P, R]) -> Callable[P, R]:
+    """Let no inner frame, cause or foreign message escape from ``function``.
+
+    Our own errors pass with their message and class, without their frames; anything else becomes
+    ``InternalError`` naming the exception's class and the place in the code. Arguments must print safely.
+    """
+
+    @functools.wraps(function)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
+        error: Exception
+        try:
+            return function(*args, **kwargs)
+        except FogError as caught:
+            error = _bare(caught)
+        except MemoryError:
+            error = InternalError(
+                "MemoryError: the machine ran out of memory; lower --workers or policy limits.max_pixels"
+            )
+        except Exception as caught:
+            error = InternalError(
+                f"{type(caught).__name__} at {_place(caught)}; its message is withheld, it may quote data"
+            )
+        raise error
+
+    return wrapper
+
+
+def _bare(error: FogError) -> FogError:
+    error.__traceback__ = None
+    error.__cause__ = None
+    error.__context__ = None
+    return error
+
+
+def _place(error: Exception) -> str:
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = [f for f in frames if "airflow_facefog" in f.filename] or list(frames)
+    if not ours:
+        return "an unknown place"
+    tail = ours[-1].filename.replace("\\", "/").split("airflow_facefog/")[-1]
+    return f"{tail}:{ours[-1].lineno}"
