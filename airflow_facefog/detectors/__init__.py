@@ -1,0 +1,65 @@
+"""Detectors: what finds the regions. ``resolve`` turns a written spec into one; ``normalise`` gives its canonical form.
+
+Nothing registers itself and nothing heavy loads here: a kind names a factory by a dotted string, imported when asked
+for. A user's own detector is ``package.module:factory``, any callable that returns ``core.detector.Detector``.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any, cast
+
+from airflow_facefog.core.errors import ConfigurationError
+from airflow_facefog.detectors.spec import DetectorSpec, PythonSpec, UnionSpec, parse
+
+if TYPE_CHECKING:
+    from airflow_facefog.core.detector import Detector
+
+__all__ = ["DetectorSpec", "normalise", "resolve"]
+
+_FACTORIES = {
+    "local": "airflow_facefog.detectors.local:LocalDetector",
+    "onnx": "airflow_facefog.detectors.onnx_model:OnnxDetector",
+    "scripted": "airflow_facefog.detectors.scripted:ScriptedDetector",
+}
+
+
+def normalise(spec: DetectorSpec | None) -> dict[str, Any]:
+    """Return the canonical JSON form for ``plan.json``; ``resolve`` takes it back.
+
+    Raises ConfigurationError for no detector, an unknown kind (the kinds are listed) or a wrong setting.
+    """
+    return parse(spec).model_dump(mode="json")
+
+
+def resolve(spec: DetectorSpec | None) -> Detector:
+    """Build the detector that ``spec`` describes. Reads no model yet, except where its classes are stored in the file.
+
+    Raises ConfigurationError as ``normalise`` does, and for a factory that cannot be imported or gives no detector.
+    """
+    parsed = parse(spec)
+    if isinstance(parsed, UnionSpec):
+        from airflow_facefog.detectors.union import UnionDetector
+
+        return UnionDetector(tuple(resolve(member.model_dump()) for member in parsed.of))
+    if isinstance(parsed, PythonSpec):
+        return _build(parsed.factory, parsed.options)
+    return _build(_FACTORIES[parsed.kind], parsed.model_dump(exclude={"kind"}))
+
+
+def _build(target: str, options: dict[str, Any]) -> Detector:
+    module_name, _, name = target.partition(":")
+    try:
+        factory = getattr(importlib.import_module(module_name), name)
+    except (ImportError, AttributeError) as error:
+        raise ConfigurationError(
+            f"detector factory {target!r} cannot be imported ({type(error).__name__}); "
+            "install its package in every worker and check the spelling"
+        ) from None
+    try:
+        detector = factory(**options)
+    except TypeError as error:
+        raise ConfigurationError(f"detector factory {target!r} does not take these options: {error}") from None
+    if not (hasattr(detector, "info") and callable(getattr(detector, "detect", None))):
+        raise ConfigurationError(f"{target!r} returned a {type(detector).__name__} without `info` and `detect`")
+    return cast("Detector", detector)

@@ -1,0 +1,47 @@
+"""Several detectors as one: every member looks at every picture, and each detection keeps its member's name."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from airflow_facefog.core.detector import Detector, DetectorInfo
+from airflow_facefog.core.records import Detection
+
+if TYPE_CHECKING:
+    from airflow_facefog.core.detector import Pixels
+
+
+@dataclass(frozen=True, slots=True)
+class UnionDetector:
+    """All detections of all ``members``, in their order. One member that raises fails the picture for all."""
+
+    members: tuple[Detector, ...]
+
+    @property
+    def info(self) -> DetectorInfo:
+        """Joined identity: ``classes`` is None as soon as one member's are unknown."""
+        infos = [member.info for member in self.members]
+        classes: tuple[str, ...] | None = ()
+        for info in infos:
+            classes = None if classes is None or info.classes is None else (*classes, *info.classes)
+        hosts = sorted({info.remote_host for info in infos if info.remote_host})
+        return DetectorInfo(
+            name="union",
+            model_id="+".join(info.model_id for info in infos),
+            model_version="+".join(info.model_version for info in infos),
+            model_sha256=_digest([info.model_sha256 for info in infos]),
+            fingerprint=_digest([info.fingerprint for info in infos]),
+            classes=classes and tuple(dict.fromkeys(classes)),
+            remote_host=",".join(hosts) or None,
+        )
+
+    def detect(self, pixels: Pixels, floor: float) -> Sequence[Detection]:
+        """Return the members' detections, concatenated; raises whatever a member raises."""
+        return [detection for member in self.members for detection in member.detect(pixels, floor)]
+
+
+def _digest(parts: list[str]) -> str:
+    return hashlib.sha256("\0".join(("facefog/union/1", *parts)).encode()).hexdigest()
