@@ -1,0 +1,42 @@
+"""Pixels → fresh bytes, and back. Nothing of the source file but its format, quality and sampling is looked at."""
+
+from __future__ import annotations
+
+from airflow_facefog.core.codec import write_jpeg, write_png
+from airflow_facefog.core.codec.picture import Encoded, Header, Picture, Pixels
+from airflow_facefog.core.errors import ImageError
+from airflow_facefog.core.policy import OutputFormat
+from airflow_facefog.core.records import Reason
+
+
+def encode(picture: Picture, pixels: Pixels, output: OutputFormat) -> Encoded:
+    """Encode ``pixels`` (same size and layout as ``picture.pixels``) as ``output`` asks; same pixels, same bytes.
+
+    Raises ImageError ENCODE_FAILED when the target cannot hold the picture (JPEG has no alpha; WebP ends at 16383 px).
+    """
+    if pixels.shape != picture.pixels.shape:
+        raise ImageError(
+            Reason.ENCODE_FAILED, f"pixels of shape {pixels.shape} do not replace a picture of {picture.pixels.shape}"
+        )
+    target = _target(picture.header, output, alpha=pixels.ndim == 3 and pixels.shape[2] == 4)
+    if target == "jpeg":
+        return write_jpeg.write(pixels, picture.header, output)
+    return write_png.write(pixels)
+
+
+def _target(header: Header, output: OutputFormat, *, alpha: bool) -> str:
+    if output.format != "source":
+        return output.format
+    if header.format == "heic":
+        return "png" if alpha else "jpeg"
+    return header.format
+
+
+def decode_output(encoded_data: bytes, format: str, channels: int | None = None) -> Pixels:
+    """Decode our own final bytes to the layout that was given to ``encode``: (h, w), (h, w, 3) BGR or (h, w, 4) BGRA.
+
+    ``channels`` (``Encoded.channels``) is needed only for gray pictures in WebP, which has no gray mode.
+    Raises ImageError VERIFY_FAILED when they do not decode.
+    """
+    read = {"jpeg": write_jpeg.read, "png": write_png.read}[format]
+    return read(encoded_data)
