@@ -46,32 +46,37 @@ def sealed(function: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(function)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
-        error: Exception
+        error: BaseException
         try:
             return function(*args, **kwargs)
-        except FogError as caught:
-            error = _bare(caught)
         except MemoryError:
             error = InternalError(
-                "MemoryError: the machine ran out of memory; lower --workers or policy limits.max_pixels"
+                "MemoryError: out of memory; use fewer workers or lower the policy's limits.max_pixels"
             )
+        except FogError as caught:
+            error = _bare(caught)
         except Exception as caught:
             error = InternalError(
                 f"{type(caught).__name__} at {_place(caught)}; its message is withheld, it may quote data"
             )
+        except BaseException as caught:  # a time-out or an interrupt keeps its class
+            error = _bare(caught)
         raise error
 
     return wrapper
 
 
-def _bare(error: FogError) -> FogError:
+E = TypeVar("E", bound=BaseException)
+
+
+def _bare(error: E) -> E:
     error.__traceback__ = None
     error.__cause__ = None
     error.__context__ = None
     return error
 
 
-def _place(error: Exception) -> str:
+def _place(error: BaseException) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     ours = [f for f in frames if "airflow_facefog" in f.filename] or list(frames)
     if not ours:

@@ -1,0 +1,99 @@
+"""One image is two functions: ``look`` (decode + detect) and ``cover`` (fog + encode + verify).
+
+The single-pass driver decodes once and runs both; the staged driver stores what ``look`` saw and runs ``cover`` later on
+the same bytes. Same input, policy, model and key: byte-identical output either way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+from airflow_facefog.core.errors import ImageError
+from airflow_facefog.core.records import Reason
+from airflow_facefog.core.regions import Decided, decide, with_fill
+
+if TYPE_CHECKING:
+    from airflow_facefog.core.codec import Encoded, Picture
+    from airflow_facefog.core.detector import Detector
+    from airflow_facefog.core.keys import KeyRing
+    from airflow_facefog.core.policy import FogPolicy
+    from airflow_facefog.core.raw import RawImage
+    from airflow_facefog.core.records import Detection
+    from airflow_facefog.core.verify import Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """What a detector saw in one picture. ``detections`` hold everything above the floor; nothing is filtered yet."""
+
+    picture: Picture = field(repr=False)
+    detections: tuple[Detection, ...]
+    decode_ms: float
+    detect_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Covered:
+    """A fogged, encoded and verified picture; ``encoded`` holds the only bytes that may be published."""
+
+    encoded: Encoded
+    decided: Decided
+    verdict: Verdict
+    refogged: bool
+    fog_ms: float
+
+
+def decode_upright(raw: RawImage, policy: FogPolicy) -> Picture:
+    """Decode ``raw`` to upright 8-bit pixels within the policy's limits. Raises ImageError."""
+    from airflow_facefog.core.codec import decode
+
+    return decode(raw, policy.limits)
+
+
+def look(raw: RawImage, detector: Detector, policy: FogPolicy) -> Looked:
+    """Decode ``raw`` and ask ``detector`` for everything above the policy's ``record_floor``.
+
+    Raises ImageError when the image cannot be decoded or the detector refuses it; other errors fail the attempt.
+    """
+    started = perf_counter()
+    picture = decode_upright(raw, policy)
+    decoded = perf_counter()
+    detections = tuple(detector.detect(picture.bgr(), policy.record_floor))
+    return Looked(picture, detections, (decoded - started) * 1e3, (perf_counter() - decoded) * 1e3)
+
+
+def cover(
+    raw: RawImage, picture: Picture, detections: Sequence[Detection], policy: FogPolicy, keys: KeyRing
+) -> Covered:
+    """Fog, encode and verify ``picture``; on a failed verification fill instead, and on another failure give up.
+
+    ``raw`` names the noise field (``cid``). Raises ImageError(VERIFY_FAILED) when even fill does not verify, and
+    ImageError(TOO_MANY_DETECTIONS) when rows that the policy selects would have to be dropped.
+    """
+    started = perf_counter()
+    decided = decide(detections, policy, picture.width, picture.height, keyed=keys.keyed)
+    cid = keys.content_id(raw.data)
+    encoded, verdict = _attempt(picture, decided, policy, keys, cid)
+    refogged = not verdict.ok
+    if refogged:
+        decided = with_fill(decided)
+        encoded, verdict = _attempt(picture, decided, policy, keys, cid)
+    if not verdict.ok:
+        raise ImageError(
+            Reason.VERIFY_FAILED, f"the output does not verify, not even filled ({', '.join(verdict.failures)})"
+        )
+    return Covered(encoded, decided, verdict, refogged, (perf_counter() - started) * 1e3)
+
+
+def _attempt(
+    picture: Picture, decided: Decided, policy: FogPolicy, keys: KeyRing, cid: bytes
+) -> tuple[Encoded, Verdict]:
+    from airflow_facefog.core.codec import encode
+    from airflow_facefog.core.fog import fog
+    from airflow_facefog.core.verify import verify
+
+    encoded = encode(picture, fog(picture.pixels, decided, policy, keys, cid), policy.output)
+    return encoded, verify(picture.pixels, encoded, decided, policy, keys, cid)

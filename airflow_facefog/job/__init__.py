@@ -1,0 +1,1 @@
+"""The whole run without Airflow: plan → batch → finalise. CLI and operators call exactly these three steps."""

@@ -1,0 +1,150 @@
+"""The spawned child that runs images one by one after an attempt died without an exception.
+
+Parent and child speak length-prefixed pickles over the child's stdin and stdout: raw bytes go through a pipe between our
+own processes and nowhere else. A child that dies takes one image with it: ImageError(CRASHED), and a new child is spawned.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle  # our own child at the other end of our own pipe
+import select
+import struct
+import subprocess
+import sys
+from collections.abc import Sequence
+from typing import IO, TYPE_CHECKING, Any
+
+from airflow_facefog.core import errors
+from airflow_facefog.core.errors import FogError, ImageError, InternalError
+from airflow_facefog.core.raw import RawImage, sealed
+from airflow_facefog.core.records import Reason
+from airflow_facefog.job.engine import LocalEngine, Processed
+
+if TYPE_CHECKING:
+    from airflow_facefog.core.keys import KeyRing
+    from airflow_facefog.core.policy import FogPolicy
+    from airflow_facefog.core.records import Detection
+
+IMAGE_TIMEOUT_S = 300.0
+"""An image that holds the child longer than this counts as a crash."""
+
+_LENGTH = struct.Struct(">Q")
+
+
+class ChildEngine:
+    """Runs images in a child process; one at a time."""
+
+    def __init__(self, detector_spec: Any, policy: FogPolicy, keys: KeyRing) -> None:
+        self._setup = (detector_spec, policy, keys)
+        self._child: subprocess.Popen[bytes] | None = None
+
+    def __repr__(self) -> str:
+        return "ChildEngine()"
+
+    @sealed
+    def process(self, raw: RawImage, stored: Sequence[Detection] | None) -> Processed:
+        """See Engine. A child that dies or hangs raises ImageError(CRASHED)."""
+        answer = self._ask(("process", raw.data, raw.image_id, stored))
+        if answer is None:
+            raise ImageError(Reason.CRASHED, "this image ended the process that worked on it")
+        return _unpack(answer)
+
+    @sealed
+    def check_canary(self) -> None:
+        """See Engine."""
+        answer = self._ask(("canary",))
+        if answer is None:
+            raise errors.DetectorError("the canary picture ended the child process; the detector cannot run here")
+        _unpack(answer)
+
+    def close(self) -> None:
+        """End the child."""
+        child, self._child = self._child, None
+        if child is not None:
+            child.kill()
+            child.communicate()
+
+    def _ask(self, message: tuple[Any, ...]) -> Any:
+        child = self._child or self._spawn()
+        assert child.stdin
+        assert child.stdout
+        try:
+            _send(child.stdin, message)
+            ready, _, _ = select.select([child.stdout], [], [], IMAGE_TIMEOUT_S)
+            answer = _receive(child.stdout) if ready else None
+        except (BrokenPipeError, EOFError):
+            answer = None
+        if answer is None:
+            self.close()
+        return answer
+
+    def _spawn(self) -> subprocess.Popen[bytes]:
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+        child = subprocess.Popen(
+            [sys.executable, "-m", "airflow_facefog.job.child"],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment,
+        )  # fmt: skip
+        assert child.stdin
+        self._child = child
+        _send(child.stdin, self._setup)
+        return child
+
+
+def _unpack(answer: tuple[Any, ...]) -> Any:
+    if answer[0] == "ok":
+        return answer[1]
+    _, name, message, reason = answer
+    error_class = getattr(errors, name, InternalError)
+    raise error_class(Reason(reason), message) if reason else error_class(message)
+
+
+def _send(stream: IO[bytes], message: Any) -> None:
+    data = pickle.dumps(message, protocol=pickle.HIGHEST_PROTOCOL)
+    stream.write(_LENGTH.pack(len(data)))
+    stream.write(data)
+    stream.flush()
+
+
+def _receive(stream: IO[bytes]) -> Any:
+    head = stream.read(_LENGTH.size)
+    if len(head) < _LENGTH.size:
+        raise EOFError
+    (length,) = _LENGTH.unpack(head)
+    data = stream.read(length)
+    if len(data) < length:
+        raise EOFError
+    return pickle.loads(data)  # noqa: S301 - our own child
+
+
+def _serve() -> None:
+    """The child's loop: set up once, answer each message, end with the pipe."""
+    from airflow_facefog.detectors import resolve
+    from airflow_facefog.job.machine import calm_process, die_first
+
+    stdin, stdout = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what libraries print must not mix with answers
+    die_first()
+    calm_process()
+    spec, policy, keys = _receive(stdin)
+    engine = LocalEngine(resolve(spec), policy, keys)
+    while True:
+        try:
+            message = _receive(stdin)
+        except EOFError:
+            return
+        _send(stdout, _answer(engine, message))
+
+
+def _answer(engine: LocalEngine, message: tuple[Any, ...]) -> tuple[Any, ...]:
+    try:
+        if message[0] == "canary":
+            return ("ok", engine.check_canary())
+        _, data, image_id, stored = message
+        return ("ok", engine.process(RawImage(data, image_id), stored))
+    except FogError as error:
+        return ("error", type(error).__name__, str(error), getattr(error, "reason", None))
+
+
+if __name__ == "__main__":
+    _serve()

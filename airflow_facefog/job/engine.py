@@ -1,0 +1,83 @@
+"""Turn one raw image into one verified output: in this process, or in a spawned child after an attempt died."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from airflow_facefog.core.pipeline import Covered, cover, decode_upright, look
+from airflow_facefog.core.raw import RawImage, sealed
+
+if TYPE_CHECKING:
+    from airflow_facefog.core.codec import Picture
+    from airflow_facefog.core.detector import Detector
+    from airflow_facefog.core.keys import KeyRing
+    from airflow_facefog.core.policy import FogPolicy
+    from airflow_facefog.core.records import Detection
+
+
+@dataclass(frozen=True, slots=True)
+class Processed:
+    """What the audit needs of one image, and the bytes to publish. Holds nothing raw; travels between processes."""
+
+    width: int
+    height: int
+    format: str
+    orientation: int
+    changes: tuple[str, ...]
+    covered: Covered = field(repr=False)
+    decode_ms: float
+    detect_ms: float | None
+
+
+class Engine(Protocol):
+    """Processes one image at a time; several threads may call it."""
+
+    def process(self, raw: RawImage, stored: Sequence[Detection] | None) -> Processed:
+        """Detect (unless ``stored`` says what was seen) and cover. Raises ImageError to quarantine."""
+        ...
+
+    def check_canary(self) -> None:
+        """Raise DetectorError when the detector misses its canary."""
+        ...
+
+    def close(self) -> None:
+        """Free what the engine holds."""
+        ...
+
+
+class LocalEngine:
+    """Runs in this process."""
+
+    def __init__(self, detector: Detector, policy: FogPolicy, keys: KeyRing) -> None:
+        self.detector = detector
+        self._policy = policy
+        self._keys = keys
+
+    @sealed
+    def process(self, raw: RawImage, stored: Sequence[Detection] | None) -> Processed:
+        """See Engine."""
+        if stored is None:
+            looked = look(raw, self.detector, self._policy)
+            covered = cover(raw, looked.picture, looked.detections, self._policy, self._keys)
+            return _processed(looked.picture, covered, looked.decode_ms, looked.detect_ms)
+        picture = decode_upright(raw, self._policy)
+        covered = cover(raw, picture, stored, self._policy, self._keys)
+        return _processed(picture, covered, 0.0, None)
+
+    def check_canary(self) -> None:
+        """See Engine."""
+        from airflow_facefog.detectors.canary import check_canary
+
+        check_canary(self.detector)
+
+    def close(self) -> None:
+        """Nothing to free: the session is shared by the process."""
+
+
+def _processed(picture: Picture, covered: Covered, decode_ms: float, detect_ms: float | None) -> Processed:
+    header = picture.header
+    return Processed(
+        picture.width, picture.height, header.format, header.orientation, picture.changes, covered, decode_ms, detect_ms
+    )

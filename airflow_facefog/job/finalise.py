@@ -1,0 +1,132 @@
+"""Finalise, one task after all batches: does it add up? Then seal the run, move the snapshot, fill SQL.
+
+Reads commits from the store, never what tasks returned. Finalising a sealed generation again returns its manifest and
+moves nothing; a crash after the seal is made good by the next call.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING, Any
+
+from airflow_facefog.core.errors import GateError
+from airflow_facefog.core.raw import sealed
+from airflow_facefog.job.batch import open_plan
+from airflow_facefog.job.gate import Row, Tables, collect, read_part
+from airflow_facefog.job.model import Attempt, Plan, RootOpener, open_root_plain
+from airflow_facefog.job.plan import open_store
+
+if TYPE_CHECKING:
+    from airflow_facefog.audit.sql import SqlSink
+    from airflow_facefog.core.keys import KeyRing
+    from airflow_facefog.publish.store import Store
+
+PARTS = ("image", "detection", "intent")
+
+
+@sealed
+def finalise(
+    plan: str, *, attempt: Attempt, keys: KeyRing, open_root: RootOpener = open_root_plain,
+    audit_conn_id: str | None = None, sql: SqlSink | None = None,
+) -> Row:  # fmt: skip
+    """Seal the run, merge it into the snapshot, write SQL; return
+    {"plan_uri", "delta_uri", "snapshot_seq", "manifest_uri", "manifest_sha256", "changed", "counts"}.
+
+    Raises GateError when a batch has no commit, when counts do not add up, when an object is missing, above
+    ``max_quarantined``, or when a non-empty listing published nothing: then there is no manifest and no snapshot.
+    """
+    frozen, audit = open_plan(plan, open_root, audit_conn_id)
+    destination = open_store(frozen.destination, open_root)
+    home = f"runs/{frozen.home}"
+    try:
+        tables = _tables(frozen, audit, destination, home, attempt)
+    except GateError:
+        if sql is not None:
+            sql.write_run({**run_row(frozen, Tables([], [], [])), "status": "failed"}, [], [])
+        raise
+    manifest_uri = audit.uri(f"{home}/manifest.json")
+    data = audit.read(f"{home}/manifest.json")
+    digest = hashlib.sha256(data).hexdigest()
+    manifest = json.loads(data)
+    run = {**manifest["run"], "manifest_uri": manifest_uri, "manifest_sha256": digest}
+    _compact(audit, f"{home}/run.parquet", "facefog_run", [run])
+    result = _snapshot(frozen, tables, keys, audit, destination)
+    if sql is not None:
+        sql.write_run(run, tables.images, tables.detections, intents=tables.intents, sources=_sources(frozen, audit))
+    return {
+        "plan_uri": plan, "delta_uri": result.delta_uri, "snapshot_seq": result.seq, "manifest_uri": manifest_uri,
+        "manifest_sha256": digest, "changed": result.changed, "counts": manifest["counts"],
+    }  # fmt: skip
+
+
+def _tables(plan: Plan, audit: Store, destination: Store, home: str, attempt: Attempt) -> Tables:
+    """The sealed rows, or the committed ones once they passed the gate and were sealed."""
+    data = audit.get(f"{home}/manifest.json")
+    if data is not None:
+        parts = json.loads(data)["parts"]
+        return Tables(*(read_part(audit, f"facefog_{name}", parts[name]) for name in PARTS))
+    tables = collect(plan, audit, destination, attempt)
+    _seal(plan, audit, home, tables)
+    return tables
+
+
+def _seal(plan: Plan, audit: Store, home: str, tables: Tables) -> None:
+    """Write the compacted parts, then the manifest that names them, put-if-absent."""
+    rows = dict(zip(PARTS, (tables.images, tables.detections, tables.intents), strict=True))
+    parts = {name: _compact(audit, f"{home}/{name}.parquet", f"facefog_{name}", rows[name]) for name in PARTS}
+    manifest = {
+        "format": "facefog-manifest/1", "run_key": plan.run_key, "generation": plan.generation,
+        "counts": tables.counts(), "policy_hash": plan.policy_hash, "recipe_hash": plan.recipe_hash, "parts": parts,
+        "run": run_row(plan, tables), "signed": False,
+    }  # fmt: skip
+    audit.create(f"{home}/manifest.json", json.dumps(manifest, indent=1, sort_keys=True).encode())
+
+
+def _compact(audit: Store, key: str, table: str, rows: list[Row]) -> dict[str, Any]:
+    """Write one compacted part; return its entry for the manifest. A leftover of a crashed finalise is replaced."""
+    from airflow_facefog.audit.parquet import to_parquet
+
+    data = to_parquet(table, rows)
+    if not audit.create(key, data) and audit.read(key) != data:
+        audit.replace(key, data)  # only before the seal: nothing names the old bytes
+    return {"key": key, "sha256": hashlib.sha256(data).hexdigest(), "rows": len(rows)}
+
+
+def run_row(plan: Plan, tables: Tables) -> Row:
+    """The row of ``facefog_run``; its times come from plan and commits, so that a retry says the same."""
+    identity, info = plan.identity, plan.detector_info
+    return {
+        "run_key": plan.run_key, "generation": plan.generation, "dag_id": identity.dag_id, "run_id": identity.run_id,
+        "run_type": identity.run_type, "logical_date": identity.logical_date, "data_date": identity.data_date,
+        "dag_version_id": identity.dag_version_id, "destination": plan.destination.uri, "dataset": plan.dataset,
+        "policy_name": plan.policy.name, "policy_hash": plan.policy_hash,
+        "policy_json": json.dumps(plan.policy.canonical(), sort_keys=True), "recipe_hash": plan.recipe_hash,
+        "detector": info["name"], "model_id": info["model_id"], "model_version": info["model_version"],
+        "model_sha256": info["model_sha256"], "key_id": plan.key_id, "id_scheme": plan.id_scheme,
+        "packages_json": json.dumps(package_versions(), sort_keys=True), "egress_json": None, "status": "final",
+        **tables.counts(), "listed_at": plan.listed_at, "started_at": plan.listed_at,
+        "finished_at": max((row["committed_at"] for row in tables.images), default=plan.listed_at),
+        "manifest_uri": None, "manifest_sha256": None, "prev_manifest_sha256": None,
+    }  # fmt: skip
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of what decides pixels, from installed metadata."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    names = ("airflow-facefog", "opencv-python-headless", "numpy", "onnxruntime", "simplejpeg", "pillow", "pillow-heif")
+    versions = {}
+    for name in names:
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return versions
+
+
+def _sources(plan: Plan, audit: Store) -> list[Row]:
+    from airflow_facefog.audit.parquet import from_parquet
+
+    data = audit.get(f"sources/{plan.home}.parquet")
+    return [] if data is None else from_parquet("facefog_source", data)

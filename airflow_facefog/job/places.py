@@ -1,0 +1,37 @@
+"""Refuse places that overlap: raw images must never lie where outputs or the audit are written, nor the other way."""
+
+from __future__ import annotations
+
+import os
+
+from airflow_facefog.core.errors import ConfigurationError
+from airflow_facefog.job.model import Place
+
+
+def check_apart(source: Place, destination: Place, audit: Place) -> None:
+    """Raise ConfigurationError when source overlaps destination or audit (either way), or the audit lies in destination.
+
+    Links are resolved first. Remote places are compared by bucket and path, whatever their connection.
+    """
+    resolved = {"source": _resolve(source), "destination": _resolve(destination), "audit": _resolve(audit)}
+    for one, other in (("source", "destination"), ("source", "audit")):
+        if _inside(resolved[one], resolved[other]) or _inside(resolved[other], resolved[one]):
+            raise ConfigurationError(
+                f"{one} and {other} overlap (one contains the other, links resolved); keep them in separate folders"
+            )
+    if _inside(resolved["audit"], resolved["destination"]) or resolved["audit"] == resolved["destination"]:
+        raise ConfigurationError(
+            "the audit lies inside the destination, where consumers read; keep it in a separate folder"
+        )
+
+
+def _resolve(place: Place) -> tuple[str, ...]:
+    if place.is_local:
+        return ("file", *(part for part in os.path.realpath(place.local_path).split("/") if part))
+    scheme, _, rest = place.uri.partition("://")
+    scheme = {"s3a": "s3", "gcs": "gs", "az": "abfs", "adl": "abfs"}.get(scheme, scheme)
+    return (scheme, *(part for part in rest.split("/") if part and part != "."))
+
+
+def _inside(inner: tuple[str, ...], outer: tuple[str, ...]) -> bool:
+    return inner[: len(outer)] == outer
