@@ -6,7 +6,7 @@ Numbers (accuracy, milliseconds, memory) are in ``docs/detectors.md``.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ from airflow_facefog.core.detector import DetectorInfo
 from airflow_facefog.core.records import Detection
 from airflow_facefog.detectors import yunet
 from airflow_facefog.detectors.candidates import clip_to_frame, refuse_broken, to_detections
-from airflow_facefog.detectors.frame import Fit, Window, check_pixels, windows
+from airflow_facefog.detectors.frame import Fit, Window, check_pixels, cut, shrink, windows
 from airflow_facefog.detectors.session import shared_session
 
 if TYPE_CHECKING:
@@ -28,13 +28,14 @@ CODE = "facefog.local.1"
 """Raise the number whenever scaling, decoding or thinning change: it is part of the fingerprint."""
 LOWEST = 0.02
 """Scores below this are the model's background noise, not answers, whatever floor is asked for."""
-MAX_UPSCALE = 8.0
+MAX_UPSCALE = 4.0
+GLANCE_SIDE = 256
 STRIDE = 32
 
 
 @dataclass(frozen=True, slots=True)
 class LocalDetector:
-    """YuNet faces. The input's long side is scaled into ``min_side``..``max_side`` px, small pictures at most 8-fold."""
+    """YuNet faces. The input's long side is scaled into ``min_side``..``max_side`` px, small pictures at most 4-fold."""
 
     min_side: int = 1024
     max_side: int = 1600
@@ -60,19 +61,30 @@ class LocalDetector:
         import numpy as np
 
         width, height = check_pixels(pixels)
-        found = [self._look(pixels, window, max(floor, LOWEST)) for window in windows(width, height)]
+        found = [self._look(image, fit, max(floor, LOWEST)) for fit, image in self._inputs(pixels, width, height)]
         boxes, inside = clip_to_frame(np.concatenate([b for b, _ in found]), width, height)
         scores = np.concatenate([s for _, s in found])
         return to_detections(boxes[inside], scores[inside], "face", 0, "local")
 
-    def _look(self, pixels: Pixels, window: Window, floor: float) -> tuple[Floats, Floats]:
-        """Boxes in the upright picture and scores of one window."""
+    def _inputs(self, pixels: Pixels, width: int, height: int) -> Iterator[tuple[Fit, Pixels]]:
+        """Each window at full input size and, when that is much larger, once more at a glance."""
+        for window in windows(width, height):
+            long = max(window.width, window.height)
+            factor = min(max(1.0, min(self.min_side / long, MAX_UPSCALE)), self.max_side / long)
+            fit = _scale(window, factor)
+            image = cut(pixels, fit)
+            yield fit, image
+            if long * factor >= 2 * GLANCE_SIDE:
+                small = _scale(window, GLANCE_SIDE / long)
+                yield small, shrink(image, small)
+
+    def _look(self, image: Pixels, fit: Fit, floor: float) -> tuple[Floats, Floats]:
+        """Boxes in the upright picture and scores of one model input."""
         import numpy as np
 
-        fit = self._fit(window)
         wide, high = -(-fit.width // STRIDE) * STRIDE, -(-fit.height // STRIDE) * STRIDE
         blob = np.zeros((1, 3, high, wide), np.float32)
-        blob[0, :, : fit.height, : fit.width] = fit.scaled(pixels).transpose(2, 0, 1)
+        blob[0, :, : fit.height, : fit.width] = image.transpose(2, 0, 1)
         session = shared_session(yunet.SHA256, yunet.float_model)
         answer = session.run(list(yunet.OUTPUTS), {"input": blob})
         boxes, scores = yunet.decode_heads(dict(zip(yunet.OUTPUTS, answer, strict=True)), wide, high)
@@ -81,7 +93,6 @@ class LocalDetector:
         strong = rounded >= floor
         return fit.to_frame(boxes[strong]), rounded[strong]
 
-    def _fit(self, window: Window) -> Fit:
-        long = max(window.width, window.height)
-        factor = min(max(1.0, min(self.min_side / long, MAX_UPSCALE)), self.max_side / long)
-        return Fit(window, max(1, round(window.width * factor)), max(1, round(window.height * factor)))
+
+def _scale(window: Window, factor: float) -> Fit:
+    return Fit(window, max(1, round(window.width * factor)), max(1, round(window.height * factor)))
