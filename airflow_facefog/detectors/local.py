@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from airflow_facefog.core.detector import DetectorInfo
 from airflow_facefog.core.records import Detection
 from airflow_facefog.detectors import yunet
+from airflow_facefog.detectors.canary import Canary, bundled
 from airflow_facefog.detectors.candidates import clip_to_frame, refuse_broken, to_detections
 from airflow_facefog.detectors.frame import Fit, Window, check_pixels, cut, shrink, windows
 from airflow_facefog.detectors.session import shared_session
@@ -65,6 +66,10 @@ class LocalDetector:
         boxes, inside = clip_to_frame(np.concatenate([b for b, _ in found]), width, height)
         scores = np.concatenate([s for _, s in found])
         return to_detections(boxes[inside], scores[inside], "face", 0, "local")
+
+    def canary(self) -> Canary:
+        """The bundled portrait."""
+        return bundled()
 
     def _inputs(self, pixels: Pixels, width: int, height: int) -> Iterator[tuple[Fit, Pixels]]:
         """Each window at full input size and, when that is much larger, once more at a glance."""

@@ -1,0 +1,124 @@
+"""The canary: a picture whose answer is known, shown to the detector before an attempt's first image and after its last.
+
+A detector that broke silently (wrong weights, a runtime that computes garbage, a wrong export) would answer "nothing"
+for every image and all of them would be published clear. So it must find what is known to be there.
+
+The bundled picture is a 128 x 128 crop of NASA's portrait of Eileen Collins (public domain). For the embedded model one
+check costs about 6 ms of CPU, model loading aside.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from importlib import resources
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+from airflow_facefog.core.detector import Detector
+from airflow_facefog.core.errors import ConfigurationError, DetectorError, ImageError
+from airflow_facefog.core.records import XYXY, Detection
+
+if TYPE_CHECKING:
+    from airflow_facefog.core.detector import Pixels
+
+FLOOR = 0.10
+MIN_IOU = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Canary:
+    """``picture`` (h, w, 3) BGR must show ``class_name`` at ``min_confidence`` or more, at ``xyxy`` if that is given."""
+
+    picture: Pixels
+    class_name: str
+    min_confidence: float
+    xyxy: XYXY | None = None
+
+
+@runtime_checkable
+class HasCanary(Protocol):
+    """A detector that brings its own canary; ``canary()`` returns None when none is configured."""
+
+    def canary(self) -> Canary | None:
+        """Return the picture and what must be found in it, or None."""
+        ...
+
+
+@runtime_checkable
+class HasMembers(Protocol):
+    """A detector made of others, each of which is checked."""
+
+    @property
+    def members(self) -> tuple[Detector, ...]:
+        """The detectors it asks."""
+        ...
+
+
+@functools.lru_cache(maxsize=1)
+def bundled() -> Canary:
+    """The bundled portrait: one face, (39, 21, 85, 78), at confidence .5 or more."""
+    data = resources.files(__package__).joinpath("canary.png").read_bytes()
+    return Canary(read_picture(data), "face", 0.5, (39.0, 21.0, 85.0, 78.0))
+
+
+def read_picture(data: bytes) -> Pixels:
+    """Decode a canary file to (h, w, 3) BGR, read-only. Raises ConfigurationError if it is no picture."""
+    import cv2
+    import numpy as np
+
+    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
+    if pixels is None:
+        raise ConfigurationError(f"the canary picture ({len(data)} bytes) cannot be decoded; give a PNG or JPEG")
+    pixels.setflags(write=False)
+    return pixels  # type: ignore[return-value]
+
+
+def check_canary(detector: Detector) -> None:
+    """Raise DetectorError unless ``detector`` finds its canary; a union's members are checked one by one.
+
+    A detector without a canary of its own is shown the bundled picture twice and must give one answer.
+    TransientError and PermanentError of the detector pass through.
+    """
+    if isinstance(detector, HasMembers):
+        for member in detector.members:
+            check_canary(member)
+        return
+    canary = detector.canary() if isinstance(detector, HasCanary) else None
+    if canary is None:
+        _check_consistent(detector, bundled().picture)
+        return
+    found = _ask(detector, canary.picture)
+    if not any(_matches(detection, canary) for detection in found):
+        raise DetectorError(
+            f"detector {detector.info.name!r} missed its canary: no {canary.class_name!r} at confidence "
+            f">= {canary.min_confidence} where one is known to be, {len(found)} other detections; "
+            "do not publish anything with it: check model file, runtime versions and settings"
+        )
+
+
+def _check_consistent(detector: Detector, picture: Pixels) -> None:
+    if _ask(detector, picture) != _ask(detector, picture):
+        raise DetectorError(
+            f"detector {detector.info.name!r} gave two answers to one picture; "
+            "a detector must be deterministic, or retries publish different images"
+        )
+
+
+def _ask(detector: Detector, picture: Pixels) -> list[Detection]:
+    try:
+        return list(detector.detect(picture, FLOOR))
+    except ImageError as error:
+        raise DetectorError(f"detector {detector.info.name!r} refused its canary picture: {error}") from None
+
+
+def _matches(detection: Detection, canary: Canary) -> bool:
+    if detection.class_name.casefold() != canary.class_name.casefold() or detection.confidence < canary.min_confidence:
+        return False
+    return canary.xyxy is None or _iou(detection.xyxy, canary.xyxy) >= MIN_IOU
+
+
+def _iou(a: XYXY, b: XYXY) -> float:
+    wide = min(a[2], b[2]) - max(a[0], b[0])
+    high = min(a[3], b[3]) - max(a[1], b[1])
+    common = max(wide, 0.0) * max(high, 0.0)
+    return common / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - common)
