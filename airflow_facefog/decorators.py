@@ -1,0 +1,119 @@
+"""``@task.fog``: the function returns the URIs of raw images; the one task plans, fogs and publishes them.
+
+For small runs. The list of URIs never becomes an XCom: only the result of publishing does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from airflow.sdk.bases.decorator import DecoratedOperator, TaskDecorator, determine_kwargs, task_decorator_factory
+
+from airflow_facefog.core.errors import ConfigurationError
+from airflow_facefog.job.model import Place, PlanRequest
+from airflow_facefog.operators.border import (
+    RETRIES,
+    RETRY_DELAY,
+    FogRetryPolicy,
+    attempt,
+    fails_cleanly,
+    identity,
+    job_rights,
+)
+from airflow_facefog.operators.policies import POLICY_FILES, PolicySpec, rendered_policy
+from airflow_facefog.operators.publish import announce, sql_sink
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+NOTHING = Place("memory://facefog-nothing-listed")
+"""Stands for the source of a run whose function returned no image."""
+
+
+class FogDecoratedOperator(DecoratedOperator):
+    """Plans, fogs and finalises the images that the decorated function names.
+
+    :param destination: where anonymised images go (templated).
+    :param audit: where plans, intents and the audit go (templated).
+    :param policy: as for ``fog_images``.
+    :param detector: JSON-able detector spec (templated).
+    :param key_conn_id: connection whose password is the master key; None is keyless mode.
+    :param audit_sql_conn_id: SQL connection for the audit tables.
+    :param layout: ``named`` or ``content``.
+    :param dataset: name of the dataset in ``destination`` (templated).
+    :param workers: threads; None is the number of CPUs this process may use.
+    """
+
+    custom_operator_name: str = "@task.fog"
+    template_fields: Sequence[str] = (
+        *DecoratedOperator.template_fields, "destination", "audit", "policy", "detector", "key_conn_id",
+        "audit_sql_conn_id", "dataset",
+    )  # fmt: skip
+    template_ext: Sequence[str] = POLICY_FILES
+    template_fields_renderers: ClassVar[dict[str, str]] = {
+        **DecoratedOperator.template_fields_renderers, "policy": "yaml", "detector": "json",
+    }  # fmt: skip
+    ui_color = "#cfe3d6"
+
+    def __init__(
+        self, *, python_callable: Callable[..., Any], op_args: Collection[Any] | None = None,
+        op_kwargs: Mapping[str, Any] | None = None, destination: str, audit: str, policy: PolicySpec = None,
+        detector: Any = "local", key_conn_id: str | None = None, audit_sql_conn_id: str | None = None,
+        layout: str = "named", dataset: str = "default", workers: int | None = None, **kwargs: Any,
+    ) -> None:  # fmt: skip
+        super().__init__(python_callable=python_callable, op_args=op_args, op_kwargs=op_kwargs, **kwargs)
+        self.destination = destination
+        self.audit = audit
+        self.policy = policy
+        self.detector = detector
+        self.key_conn_id = key_conn_id
+        self.audit_sql_conn_id = audit_sql_conn_id
+        self.layout = layout
+        self.dataset = dataset
+        self.workers = workers
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Call the function, then run all three steps on the images it names."""
+        kwargs = determine_kwargs(self.python_callable, self.op_args, {**context, **self.op_kwargs})
+        sources = self.python_callable(*self.op_args, **kwargs)
+        return _fog_listed(self, context, sources)
+
+    def request(self, context: Context, sources: Any) -> PlanRequest:
+        """The plan's request for these sources. Raises ConfigurationError unless they are a list of URIs."""
+        if not isinstance(sources, list | tuple) or not all(isinstance(uri, str) for uri in sources):
+            raise ConfigurationError("a @task.fog function returns a list of image URIs (strings)")
+        return PlanRequest(
+            identity=identity(context), source=Place.parse(sources[0]) if sources else NOTHING,
+            destination=Place.parse(self.destination), audit=Place.parse(self.audit),
+            policy=rendered_policy(self.policy), detector=self.detector, layout=self.layout, dataset=self.dataset,
+            key_conn_id=self.key_conn_id, sources=tuple(sources),
+        )  # fmt: skip
+
+
+@fails_cleanly
+def _fog_listed(operator: FogDecoratedOperator, context: Context, sources: Any) -> dict[str, Any]:
+    from airflow_facefog.job.batch import run_batch
+    from airflow_facefog.job.finalise import finalise
+    from airflow_facefog.job.plan import make_plan
+
+    request = operator.request(context, sources)
+    rights = job_rights(operator.key_conn_id)
+    step = {"attempt": attempt(context), "audit_conn_id": request.audit.conn_id, **rights}
+    batches = make_plan(request, **rights)
+    for entry in batches:
+        run_batch(entry["plan"], entry["batch"], workers=operator.workers, **step)
+    result = finalise(batches[0]["plan"], sql=sql_sink(operator.audit_sql_conn_id), **step)
+    announce(context, operator.outlets, result)
+    return result
+
+
+def fog_task(python_callable: Callable[..., Any] | None = None, **kwargs: Any) -> TaskDecorator:
+    """``@task.fog(destination=…, audit=…)``: see ``FogDecoratedOperator`` for the arguments.
+
+    Retries are set here because Airflow's default is none; only errors that a retry may cure are retried.
+    """
+    retrying: dict[str, Any] = {"retries": RETRIES, "retry_delay": RETRY_DELAY, "retry_policy": FogRetryPolicy()}
+    return task_decorator_factory(
+        python_callable=python_callable, decorated_operator_class=FogDecoratedOperator, **{**retrying, **kwargs}
+    )
