@@ -88,9 +88,8 @@ def _apply(frame: Pixels, transform: ImageCms.ImageCmsTransform, mode: str) -> P
 
 
 def _from_cmyk(frame: Pixels, transform: ImageCms.ImageCmsTransform | None) -> Pixels:
-    image: Image.Image | None = Image.frombuffer(
-        "CMYK", (frame.shape[1], frame.shape[0]), frame.tobytes(), "raw", "CMYK"
-    )
+    size = (frame.shape[1], frame.shape[0])
+    image: Image.Image | None = Image.frombuffer("CMYK", size, np.ascontiguousarray(frame), "raw", "CMYK", 0, 1)
     assert image is not None
     image = image.convert("RGB") if transform is None else ImageCms.applyTransform(image, transform)
     assert image is not None

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from airflow_facefog.core.codec import container_jpeg, container_png
+from airflow_facefog.core.codec import container_avif, container_jpeg, container_png, container_rows, container_webp
 from airflow_facefog.core.codec.container_base import refuse
 
 _WALKERS: dict[str, Callable[[bytes], None]] = {
     "jpeg": container_jpeg.check,
     "png": container_png.check,
+    "webp": container_webp.check,
+    "avif": container_avif.check,
+    "bmp": container_rows.check_bmp,
+    "tiff": container_rows.check_tiff,
 }
 
 

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from airflow_facefog.core.codec import write_jpeg, write_png
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+
+from airflow_facefog.core.codec import write_avif, write_bmp, write_jpeg, write_png, write_tiff, write_webp
 from airflow_facefog.core.codec.picture import Encoded, Header, Picture, Pixels
 from airflow_facefog.core.errors import ImageError
 from airflow_facefog.core.policy import OutputFormat
@@ -19,15 +24,31 @@ def encode(picture: Picture, pixels: Pixels, output: OutputFormat) -> Encoded:
             Reason.ENCODE_FAILED, f"pixels of shape {pixels.shape} do not replace a picture of {picture.pixels.shape}"
         )
     target = _target(picture.header, output, alpha=pixels.ndim == 3 and pixels.shape[2] == 4)
-    if target == "jpeg":
-        return write_jpeg.write(pixels, picture.header, output)
-    return write_png.write(pixels)
+    return _WRITERS[target](pixels, picture.header, output)
+
+
+_WRITERS: dict[str, Callable[[Pixels, Header, OutputFormat], Encoded]] = {
+    "jpeg": write_jpeg.write,
+    "png": lambda pixels, _header, _output: write_png.write(pixels),
+    "webp": write_webp.write,
+    "avif": lambda pixels, _header, output: write_avif.write(pixels, output),
+    "bmp": lambda pixels, _header, _output: write_bmp.write(pixels),
+    "tiff": lambda pixels, _header, _output: write_tiff.write(pixels),
+}
+_READERS: dict[str, Callable[[bytes], Pixels]] = {
+    "jpeg": write_jpeg.read,
+    "png": write_png.read,
+    "webp": write_webp.read,
+    "avif": write_avif.read,
+    "bmp": write_bmp.read,
+    "tiff": write_tiff.read,
+}
 
 
 def _target(header: Header, output: OutputFormat, *, alpha: bool) -> str:
     if output.format != "source":
         return output.format
-    if header.format == "heic":
+    if header.format == "heic":  # HEVC needs a licence and most consumers cannot read it; AVIF costs ten times as much
         return "png" if alpha else "jpeg"
     return header.format
 
@@ -38,5 +59,7 @@ def decode_output(encoded_data: bytes, format: str, channels: int | None = None)
     ``channels`` (``Encoded.channels``) is needed only for gray pictures in WebP, which has no gray mode.
     Raises ImageError VERIFY_FAILED when they do not decode.
     """
-    read = {"jpeg": write_jpeg.read, "png": write_png.read}[format]
-    return read(encoded_data)
+    pixels = _READERS[format](encoded_data)
+    if channels == 1 and pixels.ndim == 3:
+        return np.asarray(cv2.cvtColor(pixels[:, :, :3], cv2.COLOR_BGR2GRAY), np.uint8)
+    return pixels

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 
-from airflow_facefog.core.codec import headers_jpeg, headers_png
+from airflow_facefog.core.codec import headers_bmp, headers_heif, headers_jpeg, headers_png, headers_tiff, headers_webp
 from airflow_facefog.core.codec.picture import Header, corrupt, truncated
 from airflow_facefog.core.codec.sniff import sniff
 from airflow_facefog.core.errors import ImageError
@@ -16,6 +16,11 @@ from airflow_facefog.core.records import Reason
 _PARSERS: dict[str, Callable[[bytes], Header]] = {
     "jpeg": headers_jpeg.parse,
     "png": headers_png.parse,
+    "webp": headers_webp.parse,
+    "tiff": headers_tiff.parse,
+    "bmp": headers_bmp.parse,
+    "avif": headers_heif.parse_avif,
+    "heic": headers_heif.parse_heic,
 }
 
 

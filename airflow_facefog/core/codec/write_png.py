@@ -9,7 +9,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from airflow_facefog.core.codec.decode_png import imdecode
+from airflow_facefog.core.codec.decode_cv import imdecode
 from airflow_facefog.core.codec.picture import Encoded, Pixels
 from airflow_facefog.core.errors import ImageError
 from airflow_facefog.core.records import Reason

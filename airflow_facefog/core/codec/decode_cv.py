@@ -1,4 +1,4 @@
-"""PNG pixels through libpng, which checks every chunk's CRC and the length of the picture."""
+"""PNG and WebP pixels through cv2 (libpng, libwebp), which refuses a wrong checksum and a picture cut short."""
 
 from __future__ import annotations
 
@@ -31,6 +31,14 @@ def decode(data: bytes, header: Header) -> tuple[Pixels, tuple[str, ...]]:
     if header.channels == 2:
         changes.append("gray_alpha_to_bgra")
     return np.asarray(frame, np.uint8), tuple(changes)
+
+
+def decode_webp(data: bytes) -> Pixels:
+    """Stored frame of a still WebP: (h, w, 3) BGR or (h, w, 4) BGRA. Raises ImageError CORRUPT."""
+    frame = imdecode(data)
+    if frame is None or frame.ndim != 3:
+        raise corrupt("this WebP's compressed data is damaged")
+    return np.asarray(frame, np.uint8)
 
 
 def imdecode(data: bytes) -> Samples | None:

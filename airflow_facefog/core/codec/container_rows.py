@@ -1,0 +1,17 @@
+"""BMP and TIFF: we write them ourselves, so the walker rebuilds every byte before the pixels and compares."""
+
+from __future__ import annotations
+
+from airflow_facefog.core.codec import write_bmp, write_tiff
+from airflow_facefog.core.codec.container_base import refuse
+
+
+def check_bmp(data: bytes) -> None:
+    """Raise ImageError VERIFY_FAILED unless ``data`` is exactly the computed header and the rows."""
+    if write_bmp.write(write_bmp.read(data)).data != data:
+        refuse("the BMP's row padding is not zero")
+
+
+def check_tiff(data: bytes) -> None:
+    """Raise ImageError VERIFY_FAILED unless ``data`` is exactly the computed directory and full strips."""
+    write_tiff.read(data)
