@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from airflow_facefog.core.fog.layers import Layer, Patch, layers_of, render
+from airflow_facefog.core.fog.layers import Layer, Patch, layers_of, render_layers
 from airflow_facefog.core.fog.masks import Mask, Pixels
 from airflow_facefog.core.keys import KeyRing
 from airflow_facefog.core.policy import FogPolicy
 from airflow_facefog.core.regions import FOG_VERSION, Decided
 
-__all__ = ["FOG_VERSION", "Layer", "Mask", "Patch", "fog", "layers_of", "render"]
+__all__ = ["FOG_VERSION", "Layer", "Mask", "Patch", "fog", "layers_of", "render_layers"]
 
 
 def fog(pixels: Pixels, decided: Decided, policy: FogPolicy, keys: KeyRing, cid: bytes) -> Pixels:
@@ -18,6 +18,6 @@ def fog(pixels: Pixels, decided: Decided, policy: FogPolicy, keys: KeyRing, cid:
     bytes. Inside a mask alpha becomes 255. All patches come from the original pixels, so order does not matter.
     """
     result = pixels.copy()
-    for patch in render(layers_of(decided), pixels, policy, keys, cid):
+    for patch in render_layers(layers_of(decided), pixels, policy, keys, cid):
         patch.paste(result)
     return result

@@ -65,7 +65,9 @@ def layers_of(decided: Decided) -> tuple[Layer, ...]:
     return tuple(sorted(layers, key=lambda layer: PASTE_ORDER.index(layer.method)))
 
 
-def render(layers: Sequence[Layer], pixels: Pixels, policy: FogPolicy, keys: KeyRing, cid: bytes) -> tuple[Patch, ...]:
+def render_layers(
+    layers: Sequence[Layer], pixels: Pixels, policy: FogPolicy, keys: KeyRing, cid: bytes
+) -> tuple[Patch, ...]:
     """Render every layer from the original ``pixels`` (h, w), (h, w, 3) BGR or (h, w, 4) BGRA.
 
     Fog and fill see published pixels only; mosaic and blur see their own box with the irreversible masks blanked.

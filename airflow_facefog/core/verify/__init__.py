@@ -17,15 +17,15 @@ import cv2
 import numpy as np
 
 from airflow_facefog.core.errors import ImageError
-from airflow_facefog.core.fog.layers import Patch, layers_of, render
+from airflow_facefog.core.fog.layers import Patch, layers_of, render_layers
 from airflow_facefog.core.fog.masks import Pixels
 from airflow_facefog.core.keys import KeyRing
 from airflow_facefog.core.policy import FogPolicy
 from airflow_facefog.core.records import IntXYXY
 from airflow_facefog.core.regions import Decided
-from airflow_facefog.core.verify.coverage import coverage
+from airflow_facefog.core.verify.coverage import least_coverage
 from airflow_facefog.core.verify.inside import inside_scores, too_many_colours, views_of
-from airflow_facefog.core.verify.outside import neutralise, outside
+from airflow_facefog.core.verify.outside import judge_outside, neutralise
 
 if TYPE_CHECKING:
     from airflow_facefog.core.codec import Encoded
@@ -62,8 +62,8 @@ def verify(source: Pixels, encoded: Encoded, decided: Decided, policy: FogPolicy
         return Verdict(False, None, None, None, ("V6",))
     if decoded.shape != source.shape or decoded.dtype != source.dtype:
         return Verdict(False, None, None, None, ("V1",))
-    share = coverage(decided, policy, *source.shape[:2]) if decided.decisions else 1.0
-    patches = render(layers_of(decided), source, policy, keys, cid)
+    share = least_coverage(decided, policy, *source.shape[:2]) if decided.decisions else 1.0
+    patches = render_layers(layers_of(decided), source, policy, keys, cid)
     failures = {"V0"} if share < 1.0 else set()
     failures |= {"V4" for patch in patches if too_many_colours(patch)}
     check = _check_lossless if encoded.lossless else _check_lossy
@@ -98,7 +98,7 @@ def _check_lossy(
         scores = inside_scores(views, file_format)
         failures |= {name for name, score in scores.items() if not score <= 1.0}
         worst = max(worst, *scores.values())
-    fine, psnr = outside(source, decoded, [patch.layer for patch in patches])
+    fine, psnr = judge_outside(source, decoded, [patch.layer for patch in patches])
     return (failures if fine else failures | {"V5"}), worst, psnr
 
 

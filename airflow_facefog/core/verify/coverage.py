@@ -12,7 +12,7 @@ from airflow_facefog.core.records import Action, IntXYXY
 from airflow_facefog.core.regions import Decided, Decision
 
 
-def coverage(decided: Decided, policy: FogPolicy, height: int, width: int) -> float:
+def least_coverage(decided: Decided, policy: FogPolicy, height: int, width: int) -> float:
     """Smallest share of any selected detection's box + margin that lies inside its mask: 1.0 or the device failed.
 
     A detection that the policy selects and nobody fogged counts 0.

@@ -28,7 +28,7 @@ BEST_PSNR = 99.0
 """dB, recorded when a lossy file came out equal."""
 
 
-def outside(source: Pixels, decoded: Pixels, layers: Sequence[Layer]) -> tuple[bool, float]:
+def judge_outside(source: Pixels, decoded: Pixels, layers: Sequence[Layer]) -> tuple[bool, float]:
     """Whether every tile is within the limit, and the PSNR of the outside in dB (at most 99).
 
     ``decoded`` is ours: covered pixels in it are overwritten with the source's, so that they count nowhere.
