@@ -13,7 +13,7 @@ from airflow_facefog.core.fog.layers import Layer, Patch
 from airflow_facefog.core.fog.linkable import mosaic_cells
 from airflow_facefog.core.fog.masks import Pixels
 from airflow_facefog.core.policy import Method
-from airflow_facefog.core.verify.tiles import Sums, pixel_counts, plain_sums, regroup, square_sums
+from airflow_facefog.core.verify.tiles import Sums, pixel_counts, plain_sums, planes, regroup, square_sums
 
 MAX_CELLS = 8
 """Cells along a side of a region; each is made of whole blocks."""
@@ -61,7 +61,7 @@ def views_of(layer: Layer, expected: Pixels, decoded: Pixels, source: Pixels) ->
 
 def inside_scores(views: Views, file_format: str) -> dict[str, float]:
     """Value over limit for each check by its name (``V2``, ``V3``): above 1 is a failure. ``file_format`` as encoded."""
-    expected, decoded, source = (_planes(p) for p in (views.expected, views.decoded, views.source))
+    expected, decoded, source = (planes(p) for p in (views.expected, views.decoded, views.source))
     height, width = views.expected.shape[:2]
     counts = _cells(pixel_counts(height, width, BLOCK) * views.layer.mask.grid)
     limit = _luma_limit(views.layer.method, file_format)
@@ -91,14 +91,6 @@ def _alpha_score(views: Views) -> float:
         return 0.0
     alpha = views.decoded[:, :, 3][views.layer.mask.pixels() > 0]
     return (255 - int(alpha.min())) / ALPHA_LIMIT
-
-
-def _planes(pixels: Pixels) -> list[Pixels]:
-    """Y alone for grey, else Y, Cr, Cb."""
-    if pixels.ndim == 2:
-        return [pixels]
-    bgr = pixels if pixels.shape[2] == 3 else cv2.cvtColor(pixels, cv2.COLOR_BGRA2BGR)
-    return [np.asarray(p, np.uint8) for p in cv2.split(cv2.cvtColor(bgr, cv2.COLOR_BGR2YCrCb))]
 
 
 def _cells(blocks: Sums) -> Sums:

@@ -13,7 +13,7 @@ from airflow_facefog.core.boxes import BLOCK
 from airflow_facefog.core.fog.layers import Layer
 from airflow_facefog.core.fog.masks import Grid, Pixels, covered_grid, expand, near
 from airflow_facefog.core.records import IntXYXY
-from airflow_facefog.core.verify.tiles import Sums, pixel_counts, plain_sums, square_sums
+from airflow_facefog.core.verify.tiles import Sums, pixel_counts, plain_sums, planes, square_sums
 
 TILE = 16
 """px. The chroma block of a 4:2:0 JPEG."""
@@ -23,6 +23,12 @@ LIMIT = 8.0
 
 BAND = 18
 """px around a mask in which a codec may mix fog and picture (chroma block plus upsampling): tested apart."""
+
+BAND_LUMA_LIMIT = 12.0
+"""RMS of Y in the band of a tile that exceeds LIMIT over all channels: measured up to 4.1 on photos, 8.2 on cartoons."""
+
+BAND_CHROMA_LIMIT = 32.0
+"""RMS of Cr and of Cb there: a chroma block that the mask's edge cuts mixes fog and picture (photos 18.6, cartoons 24.6)."""
 
 BEST_PSNR = 99.0
 """dB, recorded when a lossy file came out equal."""
@@ -63,18 +69,33 @@ def _edge_tiles(
     """The tiles within the band of one mask, and which of them fail, beyond the band or in it."""
     height, width = source.shape[:2]
     channels = source.size // (height * width)
-    box = _tiles_around(layer.mask.box, height, width)
-    x1, y1, x2, y2 = box
+    x1, y1, x2, y2 = box = _tiles_around(layer.mask.box, height, width)
+    here, there = source[y1:y2, x1:x2], decoded[y1:y2, x1:x2]
     masked = expand(covered, (0, 0), box)
-    band = cv2.subtract(_near(covered, box), masked)
-    inside_band = np.zeros((y2 - y1, x2 - x1, *source.shape[2:]), np.uint8)
-    cv2.copyTo(cv2.absdiff(decoded[y1:y2, x1:x2], source[y1:y2, x1:x2]), band, inside_band)
-    band_sums = square_sums(inside_band, np.zeros_like(inside_band), TILE)
-    band_counts = plain_sums(np.asarray(band, np.uint8), TILE) / 255 * channels
-    far_counts = (pixel_counts(y2 - y1, x2 - x1, TILE) - plain_sums(masked, TILE) / 255) * channels - band_counts
+    band = np.asarray(cv2.subtract(_near(covered, box), masked), np.uint8)
+    in_band = plain_sums(band, TILE) / 255
+    beyond = pixel_counts(y2 - y1, x2 - x1, TILE) - plain_sums(masked, TILE) / 255 - in_band
+    band_sums = _band_sums(here, there, band)
     tiles = slice(y1 // TILE, -(-y2 // TILE)), slice(x1 // TILE, -(-x2 // TILE))
-    worse = (band_sums > LIMIT**2 * band_counts) | (sums[tiles] - band_sums > LIMIT**2 * far_counts)
-    return tiles, np.asarray(worse, np.bool_)
+    bad_band = band_sums > LIMIT**2 * channels * in_band
+    if bad_band.any():
+        bad_band &= _beyond_mixing(here, there, band, in_band)
+    return tiles, np.asarray(bad_band | (sums[tiles] - band_sums > LIMIT**2 * channels * beyond), np.bool_)
+
+
+def _band_sums(here: Pixels, there: Pixels, band: Pixels) -> Sums:
+    """Squared differences of the band's pixels per tile."""
+    only = np.zeros(here.shape, np.uint8)
+    cv2.copyTo(cv2.absdiff(there, here), band, only)
+    return square_sums(only, np.zeros_like(only), TILE)
+
+
+def _beyond_mixing(here: Pixels, there: Pixels, band: Pixels, counts: Sums) -> npt.NDArray[np.bool_]:
+    """Tiles whose band differs by more than a shared chroma block can do: Y, Cr and Cb are judged apart."""
+    limits = (BAND_LUMA_LIMIT, BAND_CHROMA_LIMIT, BAND_CHROMA_LIMIT)
+    pairs = zip(planes(here), planes(there), limits, strict=False)
+    worse = [_band_sums(h, t, band) > limit**2 * counts for h, t, limit in pairs]
+    return np.asarray(np.any(worse, axis=0), np.bool_)
 
 
 def _near(covered: Grid, box: IntXYXY) -> Pixels:

@@ -39,6 +39,14 @@ def plain_sums(a: Pixels, tile: int) -> Sums:
     return _fold_columns(_fold_rows(a, tile, square=False), tile)
 
 
+def planes(pixels: Pixels) -> list[Pixels]:
+    """Y alone for grey, else Y, Cr, Cb; alpha is left out."""
+    if pixels.ndim == 2:
+        return [pixels]
+    bgr = pixels if pixels.shape[2] == 3 else cv2.cvtColor(pixels, cv2.COLOR_BGRA2BGR)
+    return [np.asarray(p, np.uint8) for p in cv2.split(cv2.cvtColor(bgr, cv2.COLOR_BGR2YCrCb))]
+
+
 def pixel_counts(height: int, width: int, tile: int) -> Sums:
     """Pixels in each tile of a picture."""
     rows = np.minimum(tile, height - np.arange(0, height, tile))
