@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import logging
-
 from airflow_facefog.core.errors import ConfigurationError, FogError
 from airflow_facefog.core.keys import KeyRing, parse_master
 from airflow_facefog.hooks.connections import connection_failure
 
-log = logging.getLogger(__name__)
-
 
 def key_ring(conn_id: str | None) -> KeyRing:
-    """Derive all keys from the connection's password; None means keyless mode (said in the log).
+    """Derive all keys from the connection's password; None means keyless mode (the plan step warns of it).
 
     Raises ConfigurationError when the connection is missing or holds no key, StoreError when it cannot be read now.
     A missing connection is never read as "keyless": ids and outputs would silently change.
     """
-    if conn_id is None:
-        log.warning("no key_conn_id: keyless mode (fog and fill only; ids are plain sha256, a membership oracle)")
-        return KeyRing.from_master(None)
-    return KeyRing.from_master(parse_master(_password(conn_id)))
+    return KeyRing.from_master(None if conn_id is None else parse_master(_password(conn_id)))
 
 
 def _password(conn_id: str) -> str:

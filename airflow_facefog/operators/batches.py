@@ -68,7 +68,7 @@ class DetectImagesOperator(_BatchOperator):
     @fails_cleanly
     def execute(self, context: Context) -> dict[str, Any]:
         """Detect, and hand over the URI of the predictions."""
-        from airflow_facefog.job.batch import detect_batch
+        from airflow_facefog.job.staged import detect_batch
 
         result = detect_batch(self.plan, self.batch, **self._step(context))
         context["ti"].xcom_push(PREDICTIONS_KEY, result["predictions"])
@@ -91,6 +91,6 @@ class FogDetectedOperator(_BatchOperator):
     @fails_cleanly
     def execute(self, context: Context) -> dict[str, Any]:
         """Run the batch; the published objects are byte-identical to those of a single pass."""
-        from airflow_facefog.job.batch import fog_detected_batch
+        from airflow_facefog.job.staged import fog_detected_batch
 
         return fog_detected_batch(self.plan, self.batch, self.predictions, **self._step(context))

@@ -27,7 +27,11 @@ def rendered_policy(policy: PolicySpec) -> FogPolicy:
 
     Raises PolicyError.
     """
-    return load_policy(_parse_yaml(policy) if isinstance(policy, str) else policy)
+    if isinstance(policy, str):
+        policy = _parse_yaml(policy)
+        if not isinstance(policy, Mapping):
+            raise PolicyError(f"a policy file holds a mapping of settings, not a {type(policy).__name__}")
+    return load_policy(policy)
 
 
 def check_policy(policy: PolicySpec, dag: DAG | None) -> None:

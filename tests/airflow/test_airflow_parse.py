@@ -1,0 +1,275 @@
+"""What Dag parsing costs, refuses and keeps: no run, no database."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import warnings
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+from airflow.sdk import DAG, Asset, AssetAlias
+from airflow.serialization.serialized_objects import DagSerialization
+
+import airflow_facefog
+from airflow_facefog.core.errors import ConfigurationError, FogError, PolicyError
+from airflow_facefog.core.policy import FogPolicy
+from airflow_facefog.operators import FogImagesOperator
+from airflow_facefog.operators.border import FogRetryPolicy
+from airflow_facefog.provider_info import get_provider_info
+from airflow_facefog.task_groups import fog_images
+
+PLACES: dict[str, Any] = {"source": "/lake/raw", "destination": "/lake/clean", "audit": "/lake/audit"}
+DAGS = Path(airflow_facefog.__file__).parents[1] / "dags"
+HEAVY = {"cv2", "numpy", "pyarrow", "onnxruntime", "onnx", "PIL", "roboflow", "fastapi", "duckdb", "skimage"}
+
+
+def _modules_after(code: str, home: Path) -> set[str]:
+    script = f"import sys\n{code}\nprint(' '.join(sys.modules))"
+    env = {**os.environ, "AIRFLOW_HOME": str(home)}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, env=env)
+    return {name.partition(".")[0] for name in done.stdout.split()}
+
+
+def test_parsing_loads_nothing_heavy(tmp_path: Path) -> None:
+    """Building Dags, with policies checked, loads no pixel, table or model code: every parser process pays for it."""
+    code = (
+        "from airflow.sdk import DAG\n"
+        "from airflow_facefog.task_groups import fog_images\n"
+        "import airflow_facefog.decorators, airflow_facefog.operators, airflow_facefog.provider_info\n"
+        "import airflow_facefog.hooks.keys, airflow_facefog.hooks.connections\n"
+        "for staged in (False, True):\n"
+        "    with DAG('d', schedule=None):\n"
+        "        fog_images(source='/a', destination='/b', audit='/c', policy={'name': 'x'}, staged=staged)\n"
+    )
+    loaded = _modules_after(code, tmp_path)
+    assert "airflow_facefog" in loaded
+    assert loaded & HEAVY == set()
+
+
+def test_parsing_needs_no_provider_manager(tmp_path: Path) -> None:
+    """Importing the operators adds no Airflow package that ``airflow.sdk`` itself does not need for a Dag."""
+    base = "from airflow.sdk import DAG, task_group, ExceptionRetryPolicy\nimport airflow.sdk.bases.decorator\n"
+    ours = "import airflow_facefog.task_groups, airflow_facefog.decorators\n"
+    added = _modules_after(base + ours, tmp_path) - _modules_after(base, tmp_path)
+    assert added <= {"airflow_facefog"}
+
+
+def test_the_library_does_not_know_airflow(tmp_path: Path) -> None:
+    """The rooms below Airflow import none of it: the CLI runs without it."""
+    code = (
+        "import airflow_facefog.core, airflow_facefog.job.plan, airflow_facefog.job.batch, airflow_facefog.job.finalise"
+    )
+    assert "airflow" not in _modules_after(code, tmp_path)
+
+
+def test_our_imports_are_not_deprecated(tmp_path: Path) -> None:
+    """Airflow moves names between releases; we use the ones that stay."""
+    code = "import airflow_facefog.task_groups, airflow_facefog.decorators, airflow_facefog.hooks.keys"
+    env = {**os.environ, "AIRFLOW_HOME": str(tmp_path)}
+    flags = ["-W", "error:::airflow_facefog"]
+    subprocess.run([sys.executable, *flags, "-c", code], check=True, env=env, capture_output=True)
+
+
+def test_provider_info_is_valid_and_names_what_exists() -> None:
+    """Airflow validates the dictionary against its schema and imports what it names."""
+    import importlib
+
+    import airflow
+
+    info = get_provider_info()
+    schema = json.loads((Path(airflow.__path__[0]) / "provider_info.schema.json").read_text())
+    jsonschema.validate(info, schema)
+    modules = [name for kind in ("operators", "hooks") for part in info[kind] for name in part["python-modules"]]
+    for name in modules:
+        importlib.import_module(name)
+    module, _, decorator = info["task-decorators"][0]["class-name"].rpartition(".")
+    assert callable(getattr(importlib.import_module(module), decorator))
+
+
+def test_airflow_finds_the_provider(tmp_path: Path) -> None:
+    """``airflow providers list`` shows us, through the entry point of the installed package."""
+    env = {**os.environ, "AIRFLOW_HOME": str(tmp_path)}
+    code = (
+        "from airflow.providers_manager import ProvidersManager as M\n"
+        "print('airflow-facefog' in M().providers, 'fog' in dict(M().taskflow_decorators))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env)
+    assert done.stdout.split()[-2:] == ["True", "True"]
+
+
+def _group(**kwargs: Any) -> tuple[DAG, Any]:
+    with DAG("parsed", schedule=None) as dag:
+        group = fog_images(**{**PLACES, **kwargs})
+    return dag, group
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error", "says"),
+    [
+        ({"policy": {"ruels": {}}}, PolicyError, "unknown setting 'ruels'"),
+        ({"policy": {"rules": {"plate": {"method": "blur"}}}}, PolicyError, "readable"),
+        ({"policy": "no_such_policy.yaml"}, PolicyError, "not beside the Dag"),
+        ({"policy": "/etc/policy.yaml"}, PolicyError, "relative to the Dag"),
+        ({"policy": "policy.toml"}, PolicyError, "not a .yaml"),
+        ({"detector": "teapot"}, ConfigurationError, "unknown detector"),
+        ({"detector": None}, ConfigurationError, "no detector configured"),
+        ({"source": "s3://key:secret@bucket/raw"}, ConfigurationError, "credentials"),
+        ({"destination": "simplecache::s3://bucket/clean"}, ConfigurationError, "chained"),
+        ({"audit": " "}, ConfigurationError, "empty"),
+    ],
+)
+def test_known_mistakes_break_the_dag_import(wrong: dict[str, Any], error: type[FogError], says: str) -> None:
+    """A mistake that no template can heal shows in the Dag list, before any run; credentials never reach the database."""
+    with pytest.raises(error, match=says) as caught:
+        _group(**wrong)
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        {"rules": {"face": {"min_confidence": "{{ params.threshold }}"}}},
+        {"ruels": "{% if x %}y{% endif %}"},
+        FogPolicy(name="{{ not a template }}"),
+        None,
+    ],
+)
+def test_templated_policies_wait_for_the_run(policy: Any) -> None:
+    """What holds Jinja is judged after rendering; a FogPolicy has judged itself."""
+    _group(policy=policy)
+
+
+def test_policy_file_is_found_beside_the_dag_and_checked(tmp_path: Path) -> None:
+    """The file is looked for where Airflow's templates are, and a wrong setting in it breaks the import."""
+    (tmp_path / "good.yaml").write_text("rules: {face: {method: fill}}")
+    (tmp_path / "bad.yaml").write_text("rules: {face: {method: smear}}")
+    with DAG("searching", schedule=None, template_searchpath=[str(tmp_path)]):
+        fog_images("good", **PLACES, policy="good.yaml")
+        with pytest.raises(PolicyError, match="method"):
+            fog_images("bad", **PLACES, policy="bad.yaml")
+
+
+def test_policy_after_rendering_is_validated() -> None:
+    """The text of a rendered file that is no YAML, or a wrong policy, is a PolicyError that quotes nothing."""
+    from airflow_facefog.operators.policies import rendered_policy
+
+    assert rendered_policy("rules: {face: {min_confidence: 0.3}}").rules["face"].min_confidence == 0.3
+    with pytest.raises(PolicyError, match="line 2"):
+        rendered_policy("rules:\n  - [")
+    with pytest.raises(PolicyError, match="mapping of settings"):
+        rendered_policy("just text")
+
+
+@pytest.mark.parametrize("staged", [False, True])
+def test_every_task_retries(staged: bool) -> None:
+    """Airflow's default is no retry, and a default in __init__ does not reach mapped tasks: each gets it explicitly."""
+    dag, _ = _group(staged=staged, retries=4, retry_delay=timedelta(seconds=7))
+    assert len(dag.tasks) == (4 if staged else 3)
+    for task in dag.tasks:
+        assert task.retries == 4
+        assert task.retry_delay == timedelta(seconds=7)
+        assert isinstance(_of(task, "retry_policy"), FogRetryPolicy)
+
+
+def _of(task: Any, name: str) -> Any:
+    return task.partial_kwargs[name] if hasattr(task, "partial_kwargs") else getattr(task, name)
+
+
+@pytest.mark.parametrize("staged", [False, True])
+def test_batches_are_bounded_and_named_by_number(staged: bool) -> None:
+    """One batch of a run at a time, in the given pool; the label in the UI holds no name of an image."""
+    dag, _ = _group(staged=staged, pool="cpu")
+    batches = [task for task in dag.tasks if task.task_id.rpartition(".")[2] in ("fog", "detect")]
+    assert len(batches) == (2 if staged else 1)
+    for task in batches:
+        assert _of(task, "pool") == "cpu"
+        assert _of(task, "max_active_tis_per_dagrun") == 1
+        assert _of(task, "map_index_template") == "batch {{ ti.map_index }}"
+
+
+@pytest.mark.parametrize("staged", [False, True])
+def test_publish_is_the_only_leaf_and_runs_whatever_batches_do(staged: bool) -> None:
+    """The gate decides the run: it sees failed batches, and nothing after it can hide that it failed."""
+    dag, group = _group(staged=staged)
+    assert [leaf.task_id for leaf in dag.leaves] == ["fog_images.publish"]
+    publish = dag.get_task("fog_images.publish")
+    assert publish.trigger_rule == "all_done_min_one_success"
+    assert "fog_images.list_images" in publish.upstream_task_ids
+    assert any(name.endswith("fog") for name in publish.upstream_task_ids)
+    assert group.output.operator.task_id == "fog_images.publish"
+
+
+@pytest.mark.parametrize(
+    ("audit", "given", "conn_id"),
+    [
+        ("s3://lake_audit@bucket/audit", None, "lake_audit"),
+        ("s3://lake_audit@bucket/{{ ds }}", None, "lake_audit"),
+        ("s3://bucket/audit", None, None),
+        ("{{ var.value.audit }}", "lake_audit", "lake_audit"),
+        ("/lake/me@home/audit", None, None),
+    ],
+)
+def test_batches_know_the_audit_connection(audit: str, given: str | None, conn_id: str | None) -> None:
+    """URIs in XCom name no connection, so the factory hands its name to every task that opens the audit."""
+    dag, _ = _group(audit=audit, audit_conn_id=given)
+    for name in ("fog", "publish"):
+        task = dag.get_task(f"fog_images.{name}")
+        assert _of(task, "audit_conn_id") == conn_id
+
+
+def test_outlets_are_on_publish_alone() -> None:
+    """An event means "published": no other task may announce the asset."""
+    dag, _ = _group(outlets=[Asset("clean")], asset_alias="clean_of_the_day")
+    announcing = {task.task_id: [o.name for o in _of(task, "outlets")] for task in dag.tasks if _has_outlets(task)}
+    assert announcing == {"fog_images.publish": ["clean", "clean_of_the_day"]}
+    assert isinstance(dag.get_task("fog_images.publish").outlets[1], AssetAlias)
+
+
+def _has_outlets(task: Any) -> bool:
+    return bool(task.partial_kwargs.get("outlets") if hasattr(task, "partial_kwargs") else task.outlets)
+
+
+@pytest.mark.parametrize("staged", [False, True])
+def test_dag_survives_serialisation(staged: bool) -> None:
+    """The scheduler sees the serialised Dag: same tasks, edges, mapping and retries."""
+    dag, _ = _group(staged=staged, policy=FogPolicy(name="p"), outlets=[Asset("clean")])
+    back = DagSerialization.deserialize_dag(DagSerialization.serialize_dag(dag))
+    assert set(back.task_ids) == set(dag.task_ids)
+    for task in dag.tasks:
+        assert back.get_task(task.task_id).downstream_task_ids == task.downstream_task_ids
+        assert back.get_task(task.task_id).retries == task.retries == 2
+
+
+def test_serialised_dag_is_stable() -> None:
+    """Parsing twice gives the same bytes, or every parse would make a new Dag version."""
+    texts = {json.dumps(DagSerialization.to_dict(_group(policy=FogPolicy())[0]), sort_keys=True) for _ in range(2)}
+    assert len(texts) == 1
+
+
+def test_mapped_instance_keeps_its_retries() -> None:
+    """What a worker runs is the unmapped operator: it must carry the retries of the partial."""
+    dag, _ = _group(retries=3)
+    mapped = dag.get_task("fog_images.fog")
+    operator = mapped.unmap({"plan": "p", "batch": "b", "n": 1})
+    assert isinstance(operator, FogImagesOperator)
+    assert operator.retries == 3
+    assert isinstance(operator.retry_policy, FogRetryPolicy)
+
+
+def test_example_dags_import(tmp_path: Path) -> None:
+    """Every file in dags/ parses without an error or a warning, and shows tags."""
+    from airflow.dag_processing.dagbag import DagBag
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        bag = DagBag(dag_folder=str(DAGS))
+    assert bag.import_errors == {}
+    assert {"fog_photos", "fog_staged", "load_clean"} <= set(bag.dag_ids)
+    for dag in bag.dags.values():
+        assert "facefog" in dag.tags
