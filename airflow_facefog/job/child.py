@@ -48,7 +48,8 @@ class ChildEngine:
         answer = self._ask(("process", raw.data, raw.image_id, stored))
         if answer is None:
             raise ImageError(Reason.CRASHED, "this image ended the process that worked on it")
-        return _unpack(answer)
+        processed: Processed = _unpack(answer)
+        return processed
 
     @sealed
     def check_canary(self) -> None:
@@ -139,7 +140,8 @@ def _serve() -> None:
 def _answer(engine: LocalEngine, message: tuple[Any, ...]) -> tuple[Any, ...]:
     try:
         if message[0] == "canary":
-            return ("ok", engine.check_canary())
+            engine.check_canary()
+            return ("ok", None)
         _, data, image_id, stored = message
         return ("ok", engine.process(RawImage(data, image_id), stored))
     except FogError as error:

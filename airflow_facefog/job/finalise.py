@@ -20,6 +20,7 @@ from airflow_facefog.job.plan import open_store
 if TYPE_CHECKING:
     from airflow_facefog.audit.sql import SqlSink
     from airflow_facefog.core.keys import KeyRing
+    from airflow_facefog.publish.snapshots import SnapshotResult
     from airflow_facefog.publish.store import Store
 
 PARTS = ("image", "detection", "intent")
@@ -36,6 +37,8 @@ def finalise(
     Raises GateError when a batch has no commit, when counts do not add up, when an object is missing, above
     ``max_quarantined``, or when a non-empty listing published nothing: then there is no manifest and no snapshot.
     """
+    from airflow_facefog.publish.done import record_refusals
+
     frozen, audit = open_plan(plan, open_root, audit_conn_id)
     destination = open_store(frozen.destination, open_root)
     home = f"runs/{frozen.home}"
@@ -51,7 +54,14 @@ def finalise(
     manifest = json.loads(data)
     run = {**manifest["run"], "manifest_uri": manifest_uri, "manifest_sha256": digest}
     _compact(audit, f"{home}/run.parquet", "facefog_run", [run])
-    result = _snapshot(frozen, tables, keys, audit, destination)
+    record_refusals(
+        audit,
+        recipe_hash=frozen.recipe_hash,
+        run_key=frozen.run_key,
+        generation=frozen.generation,
+        images=tables.images,
+    )
+    result = _merge(frozen, tables, keys, destination)
     if sql is not None:
         sql.write_run(run, tables.images, tables.detections, intents=tables.intents, sources=_sources(frozen, audit))
     return {
@@ -69,6 +79,19 @@ def _tables(plan: Plan, audit: Store, destination: Store, home: str, attempt: At
     tables = collect(plan, audit, destination, attempt)
     _seal(plan, audit, home, tables)
     return tables
+
+
+def _merge(plan: Plan, tables: Tables, keys: KeyRing, destination: Store) -> SnapshotResult:
+    """Bring the sealed run into the dataset's snapshot; doing it again moves nothing."""
+    from airflow_facefog.publish.snapshots import RunManifestRef, commit_snapshot, items_of
+
+    item_ids = {row["source_ref"]: keys.item_id(row["source_ref"]) for row in tables.images}
+    published, withdrawn = items_of(tables.images, item_ids, destination)
+    run = RunManifestRef(plan.run_key, plan.generation, plan.listed_at, plan.recipe_hash, plan.listing_id)
+    return commit_snapshot(
+        destination, dataset=plan.dataset, run=run, published=published, withdrawn=withdrawn, mirror=plan.mirror,
+        listed=set(item_ids.values()),
+    )  # fmt: skip
 
 
 def _seal(plan: Plan, audit: Store, home: str, tables: Tables) -> None:

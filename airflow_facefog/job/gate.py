@@ -87,7 +87,7 @@ def _check_objects(images: Sequence[Mapping[str, Any]], destination: Store) -> s
 
     def there(row: Mapping[str, Any]) -> bool:
         try:
-            return destination.size(row["output_uri"].removeprefix(prefix)) == row["output_bytes"]
+            return bool(destination.size(row["output_uri"].removeprefix(prefix)) == row["output_bytes"])
         except FileNotFoundError:
             return False
 

@@ -155,6 +155,7 @@ class Plan:
     layout: str
     dataset: str
     mirror: bool
+    listing_id: str
     retry_quarantined: bool
     base_snapshot: int | None
     listed_at: str

@@ -177,6 +177,12 @@ def _listing_root(request: PlanRequest) -> Place:
     return split_glob(request.source)[0]
 
 
+def _listing_id(request: PlanRequest) -> str:
+    """Names what was listed, for mirroring: runs over the same source see each other's items go."""
+    text = "\0".join(("facefog/listing/1", request.source.uri, *(("explicit",) if request.sources is not None else ())))
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:32]
+
+
 def _newest(audit: Store, run_key: str) -> tuple[int, Plan | None]:
     generation, plan = 0, None
     while (data := audit.get(f"plans/{run_key}/{generation}/plan.json")) is not None:
@@ -203,7 +209,9 @@ def _freeze(
         policy_hash=request.policy.policy_hash(), recipe_hash=recipe, detector=normalise(request.detector),
         detector_info=asdict(info), key_id=keys.key_id, key_conn_id=request.key_conn_id, id_scheme=keys.id_scheme,
         fog_version=FOG_VERSION, layout=request.layout, dataset=request.dataset, mirror=request.mirror,
-        retry_quarantined=request.retry_quarantined, base_snapshot=newest_seq(destination, request.dataset),
+        listing_id=_listing_id(request),
+        retry_quarantined=request.retry_quarantined,
+        base_snapshot=newest_seq(destination, request.dataset),
         listed_at=datetime.now(UTC).isoformat(timespec="microseconds"), listed=len(listing.items),
         batches=tuple(batches),
     )  # fmt: skip

@@ -93,7 +93,7 @@ class Rows:
             run_key=self._plan.run_key, generation=self._plan.generation, source_ref=item.source_ref,
             image_id=image_id, det_idx=index, detector=decision.detector, class_name=decision.class_name,
             confidence=decision.confidence, threshold=decision.threshold, x1=x1, y1=y1, x2=x2, y2=y2,
-            n_members=decision.n_members, polygon=decision.polygon and json.dumps(decision.polygon),
+            n_members=decision.n_members, polygon=json.dumps(decision.polygon) if decision.polygon else None,
             action=decision.action.value, reason=decision.reason and decision.reason.value,
             method=decision.method and decision.method.value, params_hash=decision.params_hash,
             fx1=fx1, fy1=fy1, fx2=fx2, fy2=fy2,
