@@ -1,0 +1,90 @@
+"""The command tree, and the border where an exception becomes one line and an exit code."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+import typer
+
+from airflow_facefog import __version__
+from airflow_facefog.cli import dataset_commands, detect_command, keys_command, policy_commands, run_command
+from airflow_facefog.core.errors import ConfigurationError, FogError, PlanMismatchError, PolicyError
+
+DONE, FAILED, WRONG_USE, NOT_ALL = 0, 1, 2, 3
+"""Exit codes: all done, the run failed, a usage or policy error, and (``--strict``) images quarantined or failed."""
+
+USAGE = (PolicyError, ConfigurationError, PlanMismatchError)
+
+app = typer.Typer(
+    name="facefog",
+    help="Detect and fog faces, licence plates and other regions in images, with an audit of every prediction.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,  # its tracebacks print local variables: raw pixels and keys
+    rich_markup_mode=None,
+)
+app.command("run")(run_command.run)
+app.command("detect")(detect_command.detect)
+app.command("ls")(dataset_commands.list_images)
+app.command("export")(dataset_commands.export)
+app.add_typer(policy_commands.app, name="policy")
+app.add_typer(keys_command.app, name="keys")
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
+) -> None:
+    pass
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run one command and return its exit code. Nothing escapes: no traceback is ever printed."""
+    _say_warnings()
+    try:
+        code = typer.main.get_command(app).main(args=list(argv), prog_name="facefog", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        typer.echo(error.format_message(), err=True)
+        return WRONG_USE
+    except click.ClickException as error:
+        hint = f"; see `{error.ctx.command_path} --help`" if isinstance(error, click.UsageError) and error.ctx else ""
+        return _fail("UsageError", error.format_message().rstrip(".") + hint, WRONG_USE, argv)
+    except (KeyboardInterrupt, click.Abort):
+        return _fail("Stopped", "stopped; nothing was published that is not in the audit", FAILED, argv)
+    except FogError as error:
+        return _fail(type(error).__name__, str(error), WRONG_USE if isinstance(error, USAGE) else FAILED, argv)
+    except Exception as error:  # a bug: name it and its place, never what it quotes
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        text = f"{type(error).__name__} at {Path(frame.filename).name}:{frame.lineno}; its message is withheld"
+        return _fail("InternalError", text, FAILED, argv)
+    return code if isinstance(code, int) else DONE
+
+
+def _fail(kind: str, message: str, code: int, argv: Sequence[str]) -> int:
+    line = " ".join(message.split())
+    typer.echo(f"facefog: {line}", err=True)
+    if "--json" in argv:
+        typer.echo(json.dumps({"error_class": kind, "error": line}))
+    return code
+
+
+def _say_warnings() -> None:
+    """Send this package's warnings to stderr, each as one line."""
+    logger = logging.getLogger("airflow_facefog")
+    if not logger.handlers:
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setLevel(logging.WARNING)
+        handler.setFormatter(logging.Formatter("facefog: %(message)s"))
+        logger.addHandler(handler)

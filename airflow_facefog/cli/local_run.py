@@ -1,0 +1,97 @@
+"""The three steps of a run in one process: plan, every batch, finalise. Prints nothing."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+from airflow_facefog.job.listing import split_glob
+from airflow_facefog.job.model import Attempt, Place, PlanRequest, RunIdentity
+from airflow_facefog.keyfile import FoundKey, find_key, find_or_create_key
+
+if TYPE_CHECKING:
+    from airflow_facefog.audit.sql import SqlSink
+    from airflow_facefog.core.keys import KeyRing
+
+SQL_FILE = "facefog.db"
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """What a caller wants to hear: ``planned(run_key, listed)`` once, ``advance(n)`` for images that ended."""
+
+    planned: Callable[[str, int], None]
+    advance: Callable[[int], None]
+
+
+def new_identity() -> RunIdentity:
+    """A run of the command line: ``cli__<utc>__<random>``."""
+    return RunIdentity("cli", f"cli__{datetime.now(UTC):%Y%m%dT%H%M%S}__{secrets.token_hex(4)}", "run")
+
+
+def local_key(request: PlanRequest) -> FoundKey:
+    """The user's master key, made on first use; refused inside source, destination or audit."""
+    return find_or_create_key(_folders(request))
+
+
+def preview_run(request: PlanRequest) -> dict[str, Any]:
+    """What a run would do; writes nothing, not even a key. Raises as the plan step does."""
+    from airflow_facefog.core.keys import KEY_BYTES, KeyRing
+    from airflow_facefog.job.plan import preview
+
+    found = find_key(_folders(request))
+    keys = found.ring if found else KeyRing.from_master(secrets.token_bytes(KEY_BYTES))
+    return preview(request, keys)
+
+
+def run_job(
+    request: PlanRequest, keys: KeyRing, watch: Watch, *, resume: str | None, workers: int | None, sql_url: str | None
+) -> dict[str, Any]:
+    """Plan (or find the plan of ``resume``), run all batches in order, finalise.
+
+    Returns {"run_key", "listed", "published", "quarantined", "failed", "skipped", "detections", "fogged",
+    "manifest_uri", "seconds"}. Raises as the three steps do; ConfigurationError when ``resume`` names no run.
+    """
+    from airflow_facefog.job.batch import run_batch
+    from airflow_facefog.job.finalise import finalise
+    from airflow_facefog.job.plan import find_plan, make_plan
+
+    started = perf_counter()
+    sql = _sink(sql_url)
+    batches = find_plan(request.audit, resume) if resume else make_plan(request, keys)
+    plan = batches[0]["plan"]
+    run_key = plan.rsplit("/", 3)[1]
+    watch.planned(run_key, sum(entry["n"] for entry in batches))
+    for entry in batches:
+        run_batch(
+            entry["plan"], entry["batch"], attempt=_attempt(), keys=keys, workers=workers, on_progress=watch.advance
+        )
+    result = finalise(plan, attempt=_attempt(), keys=keys, sql=sql)
+    seconds = round(perf_counter() - started, 3)
+    return {"run_key": run_key, **result["counts"], "manifest_uri": result["manifest_uri"], "seconds": seconds}
+
+
+def default_sql_url(audit: Place) -> str | None:
+    """``sqlite:///<audit>/facefog.db`` for a local audit, else None."""
+    return f"sqlite:///{audit.local_path}/{SQL_FILE}" if audit.is_local else None
+
+
+def _attempt() -> Attempt:
+    return Attempt(secrets.token_hex(16))
+
+
+def _sink(url: str | None) -> SqlSink | None:
+    if url is None:
+        return None
+    from airflow_facefog.audit.sql import SqlSink
+
+    return SqlSink.from_url(url)
+
+
+def _folders(request: PlanRequest) -> list[str | None]:
+    places = (split_glob(request.source)[0], request.destination, request.audit)
+    return [place.local_path if place.is_local else None for place in places]
