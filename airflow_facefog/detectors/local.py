@@ -16,7 +16,7 @@ from airflow_facefog.detectors import yunet
 from airflow_facefog.detectors.canary import Canary, bundled
 from airflow_facefog.detectors.candidates import clip_to_frame, refuse_broken, to_detections
 from airflow_facefog.detectors.frame import Fit, Window, check_pixels, cut, shrink, windows
-from airflow_facefog.detectors.session import shared_session
+from airflow_facefog.detectors.session import run_session, shared_session
 
 if TYPE_CHECKING:
     import numpy as np
@@ -91,7 +91,7 @@ class LocalDetector:
         blob = np.zeros((1, 3, high, wide), np.float32)
         blob[0, :, : fit.height, : fit.width] = image.transpose(2, 0, 1)
         session = shared_session(yunet.SHA256, yunet.float_model)
-        answer = session.run(list(yunet.OUTPUTS), {"input": blob})
+        answer = run_session(session, {"input": blob}, list(yunet.OUTPUTS))
         boxes, scores = yunet.decode_heads(dict(zip(yunet.OUTPUTS, answer, strict=True)), wide, high)
         refuse_broken(boxes, scores)
         rounded = scores.astype(np.float64).round(6)

@@ -56,3 +56,14 @@ def _make(model: bytes) -> Any:
             f"onnxruntime {onnxruntime.__version__} cannot load the detector model ({type(error).__name__}); "
             "give one self-contained ONNX file that this version supports"
         ) from None
+
+
+def run_session(session: Any, feed: dict[str, Any], outputs: list[str] | None = None) -> list[Any]:
+    """Run ``session``; thread-safe. Raises DetectorError without onnxruntime's message, which may quote data."""
+    try:
+        answer: list[Any] = session.run(outputs, feed)
+    except Exception as error:  # onnxruntime raises a dozen unrelated classes here
+        raise DetectorError(
+            f"the detector model failed in onnxruntime ({type(error).__name__}); check that it takes this input size"
+        ) from None
+    return answer
