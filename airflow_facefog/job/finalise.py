@@ -83,7 +83,8 @@ def _tables(plan: Plan, audit: Store, destination: Store, home: str, attempt: At
 
 def _merge(plan: Plan, tables: Tables, keys: KeyRing, destination: Store) -> SnapshotResult:
     """Bring the sealed run into the dataset's snapshot; doing it again moves nothing."""
-    from airflow_facefog.publish.snapshots import RunManifestRef, commit_snapshot, items_of
+    from airflow_facefog.publish.parts import items_of
+    from airflow_facefog.publish.snapshots import RunManifestRef, commit_snapshot
 
     item_ids = {row["source_ref"]: keys.item_id(row["source_ref"]) for row in tables.images}
     published, withdrawn = items_of(tables.images, item_ids, destination)
@@ -123,7 +124,7 @@ def run_row(plan: Plan, tables: Tables) -> Row:
         "run_key": plan.run_key, "generation": plan.generation, "dag_id": identity.dag_id, "run_id": identity.run_id,
         "run_type": identity.run_type, "logical_date": identity.logical_date, "data_date": identity.data_date,
         "dag_version_id": identity.dag_version_id, "destination": plan.destination.uri, "dataset": plan.dataset,
-        "policy_name": plan.policy.name, "policy_hash": plan.policy_hash,
+        "layout": plan.layout, "policy_name": plan.policy.name, "policy_hash": plan.policy_hash,
         "policy_json": json.dumps(plan.policy.canonical(), sort_keys=True), "recipe_hash": plan.recipe_hash,
         "detector": info["name"], "model_id": info["model_id"], "model_version": info["model_version"],
         "model_sha256": info["model_sha256"], "key_id": plan.key_id, "id_scheme": plan.id_scheme,
