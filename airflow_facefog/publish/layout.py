@@ -70,16 +70,22 @@ def output_format(key: str) -> str:
 def plain_names(keys: Sequence[str]) -> dict[str, str]:
     """Plain relative names for ``facefog export``: safe to write, unique even where case is ignored.
 
-    The first key (in sorted order) takes the plain name; others that would collide keep their hash. Content keys lose
-    ``data/`` only.
+    The first key (in sorted order) takes the plain name; one that would collide with it, or be a file where another needs
+    a folder, keeps its hash. Content keys lose ``data/`` only.
     """
-    taken: set[str] = set()
+    files: set[str] = set()
+    folders: set[str] = set()
     names: dict[str, str] = {}
     for key in sorted(set(keys)):
-        name = _plain_name(key)
-        if name.casefold() in taken:
-            name = key[len(ROOT) :]
-        taken.add(name.casefold())
+        hashed = key.removeprefix(ROOT)
+        apart = f"~{hashlib.sha256(key.encode()).hexdigest()[:16]}/{hashed.rpartition('/')[2]}"
+        for name in (_plain_name(key), hashed, apart):
+            folded = name.casefold()
+            parents = {folded[:index] for index, char in enumerate(folded) if char == "/"}
+            if folded not in files and folded not in folders and not parents & files:
+                break
+        files.add(folded)
+        folders |= parents
         names[key] = name
     return names
 

@@ -1,0 +1,482 @@
+"""What consumers see: every snapshot is a correct merge, whoever finishes when, and nothing is ever taken back."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+import uuid
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from upath import UPath
+
+from airflow_facefog.core.errors import ConfigurationError, PlanMismatchError, StoreError
+from airflow_facefog.publish import snapshots
+from airflow_facefog.publish.dataset import fix_dataset, home
+from airflow_facefog.publish.layout import output_key
+from airflow_facefog.publish.parts import CONSUMER_COLUMNS, PublishedItem, decode, items_of
+from airflow_facefog.publish.snapshots import RunManifestRef, commit_snapshot, newest_seq, open_dataset, read_snapshot
+from airflow_facefog.publish.store import Store
+
+EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
+ITEMS = "abcd"
+
+
+def fresh() -> Store:
+    """An empty destination in memory."""
+    return Store(UPath(f"memory://{uuid.uuid4().hex}/out"))
+
+
+def ref(name: str, when: int, listing: str = "L") -> RunManifestRef:
+    """A run that listed the source at minute ``when``."""
+    return RunManifestRef(name, 0, (EPOCH + timedelta(minutes=when)).isoformat(), "recipe", listing)
+
+
+def item(item_id: str, content: str) -> PublishedItem:
+    """A published object whose bytes are named by ``content``."""
+    sha = hashlib.sha256(content.encode()).hexdigest()
+    return PublishedItem(
+        item_id, output_key("named", f"{item_id}.png", sha, "png"), sha, 7, "png", 4, 3, f"{item_id}.png"
+    )
+
+
+def commit(dest: Store, name: str, when: int, published=(), withdrawn=(), **more):
+    """Finalise one run."""
+    return commit_snapshot(
+        dest,
+        dataset="default",
+        run=ref(name, when),
+        published=[item(i, c) for i, c in published],
+        withdrawn=list(withdrawn),
+        **more,
+    )
+
+
+def shown(dest: Store, version: int | None = None) -> dict[str, str]:
+    """item_id → sha256 that consumers see."""
+    table = open_dataset(dest, version)
+    return dict(zip(table["item_id"].to_pylist(), table["sha256"].to_pylist(), strict=True))
+
+
+def sha(content: str) -> str:
+    """Hash of an object's bytes."""
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def test_a_day_in_the_life():
+    """Publish, replace, withdraw, skip: each run's delta and the rows that consumers see."""
+    dest = fresh()
+    first = commit(dest, "r1", 1, [("a", "1"), ("b", "1")])
+    assert (first.seq, first.changed, first.counts) == (1, True, {"added": 2, "replaced": 0, "withdrawn": 0})
+    second = commit(dest, "r2", 2, [("a", "2"), ("c", "2")], ["b"])
+    assert (second.seq, second.counts) == (2, {"added": 1, "replaced": 1, "withdrawn": 1})
+    assert shown(dest) == {"a": sha("2"), "c": sha("2")}
+    assert shown(dest, 1) == {"a": sha("1"), "b": sha("1")}
+    delta = decode(dest.read(second.delta_uri.removeprefix(dest.uri() + "/")))
+    assert dict(zip(delta["item_id"].to_pylist(), delta["change"].to_pylist(), strict=True)) == {
+        "a": "replaced", "b": "withdrawn", "c": "added",
+    }  # fmt: skip
+
+
+def test_consumers_get_no_id_of_raw_bytes():
+    """The columns of a dataset, and of every file below _facefog, name outputs only."""
+    dest = fresh()
+    commit(dest, "r1", 1, [("a", "1")], ["z"])
+    table = open_dataset(dest)
+    assert table.column_names == list(CONSUMER_COLUMNS)
+    (row,) = table.to_pylist()
+    assert row == {
+        "item_id": "a", "uri": dest.uri(item("a", "1").key), "sha256": sha("1"), "size": 7, "format": "png", "width": 4,
+        "height": 3, "path": "a.png", "recipe_hash": "recipe", "run_key": "r1", "generation": 0,
+    }  # fmt: skip
+    for key in dest.list("_facefog"):
+        assert b"image_id" not in dest.read(key)
+        assert b"source_ref" not in dest.read(key)
+
+
+def test_an_empty_delta_makes_no_snapshot():
+    """A run that skipped everything, or published the same again, moves nothing but still leaves its delta."""
+    dest = fresh()
+    nothing = commit(dest, "r0", 0)
+    assert (nothing.seq, nothing.changed, newest_seq(dest)) == (None, False, None)
+    commit(dest, "r1", 1, [("a", "1")])
+    for name, rows, gone in (("r2", (), ()), ("r3", [("a", "1")], ()), ("r4", (), ["never-seen"])):
+        result = commit(dest, name, 5, rows, gone)
+        assert (result.seq, result.changed, newest_seq(dest)) == (1, False, 1)
+        assert decode(dest.read(result.delta_uri.removeprefix(dest.uri() + "/"))).num_rows == 0
+
+
+def test_an_older_listing_that_finishes_late_replaces_nothing_newer():
+    """Listing time decides, not finishing time; what only the old listing saw still comes in."""
+    dest = fresh()
+    commit(dest, "new", 9, [("a", "new")], ["b"])
+    commit(dest, "seed", 1, [("b", "seed"), ("a", "seed")])
+    late = commit(dest, "late", 5, [("a", "old"), ("b", "old"), ("c", "old")])
+    assert late.counts == {"added": 1, "replaced": 0, "withdrawn": 0}
+    assert shown(dest) == {"a": sha("new"), "c": sha("old")}
+
+
+def test_listing_times_are_compared_as_instants():
+    """An offset or missing microseconds in listed_at change no order; a time without zone is refused."""
+    assert RunManifestRef("r", 0, "2026-01-01T01:00:00+01:00", "").listed_at == "2026-01-01T00:00:00.000000+00:00"
+    with pytest.raises(ValueError, match="time zone"):
+        RunManifestRef("r", 0, "2026-01-01T00:00:00", "")
+
+
+def test_committing_again_moves_nothing():
+    """The same run generation always gets the same answer, also after others moved on."""
+    dest = fresh()
+    first = commit(dest, "r1", 1, [("a", "1")])
+    commit(dest, "r2", 2, [("a", "2")])
+    before = {key: dest.read(key) for key in dest.list()}
+    assert commit(dest, "r1", 1, [("a", "1")]) == first
+    assert {key: dest.read(key) for key in dest.list()} == before
+
+
+def test_mirror_withdraws_what_is_gone_from_the_same_listing():
+    """What an earlier run of this source pattern published and this one did not list goes; other sources stay."""
+    dest = fresh()
+    commit(dest, "r1", 1, [("a", "1"), ("b", "1"), ("c", "1")])
+    commit_snapshot(dest, dataset="default", run=ref("other", 2, "M"), published=[item("m", "1")], withdrawn=[])
+    kept = commit(dest, "r3", 3, [("d", "1")], listed=["a", "d"])
+    assert kept.counts["withdrawn"] == 0
+    result = commit(dest, "r4", 4, [], ["c"], mirror=True, listed=["a", "c"])
+    assert result.counts == {"added": 0, "replaced": 0, "withdrawn": 3}
+    assert set(shown(dest)) == {"a", "m"}
+
+
+def test_mirror_needs_to_know_the_listing():
+    """Without a listing_id a mirror could withdraw another source's items: refused."""
+    with pytest.raises(ValueError, match="listing_id"):
+        commit_snapshot(fresh(), dataset="default", run=ref("r", 1, ""), published=[], withdrawn=[], mirror=True)
+
+
+def test_an_item_twice_in_a_run_is_refused():
+    """Two rows for one item mean that the run does not add up."""
+    with pytest.raises(ConfigurationError, match="twice"):
+        commit(fresh(), "r", 1, [("a", "1")], ["a"])
+
+
+@pytest.mark.parametrize("damage", ["part", "snapshot", "missing"])
+def test_damage_is_noticed(damage):
+    """A changed or missing part or snapshot is an error for readers and writers, never a smaller dataset."""
+    dest = fresh()
+    commit(dest, "r1", 1, [("a", "1"), ("b", "1")])
+    key = "_facefog/snapshots/0000000001.json" if damage == "snapshot" else "_facefog/runs/r1/0/part.parquet"
+    if damage == "missing":
+        dest.delete(key)
+    else:
+        dest.replace(key, dest.read(key)[:-9] + b"123456789")
+    with pytest.raises(ConfigurationError):
+        open_dataset(dest)
+    with pytest.raises(ConfigurationError):
+        commit(dest, "r2", 2, [("c", "1")])
+
+
+def test_no_snapshot_yet():
+    """Reading too early, or a number that does not exist, says so."""
+    dest = fresh()
+    with pytest.raises(ConfigurationError, match="no snapshot"):
+        open_dataset(dest)
+    commit(dest, "r1", 1, [("a", "1")])
+    with pytest.raises(ConfigurationError, match="snapshot 7"):
+        open_dataset(dest, 7)
+
+
+@pytest.mark.parametrize("cache", [None, b"{}", b"not json", b'{"seq": 1}', b'{"seq": 99}', b'{"seq": -4}', b"[]"])
+def test_latest_is_only_a_cache(cache):
+    """Missing, damaged, stale or wrong: the newest snapshot is found all the same."""
+    dest = fresh()
+    for n in range(1, 4):
+        commit(dest, f"r{n}", n, [("a", str(n))])
+    dest.delete("_facefog/latest.json")
+    if cache is not None:
+        dest.replace("_facefog/latest.json", cache)
+    assert newest_seq(dest) == 3
+    assert shown(dest) == {"a": sha("3")}
+
+
+def test_shadowed_parts_are_dropped_and_old_versions_stay_readable():
+    """A snapshot lists only parts that decide something, so daily replacement does not make it grow."""
+    dest = fresh()
+    for n in range(1, 6):
+        commit(dest, f"r{n}", n, [("a", str(n))])
+    assert [part.run_key for part in read_snapshot(dest, "default", 5).parts] == ["r5"]
+    assert [shown(dest, n) for n in range(1, 6)] == [{"a": sha(str(n))} for n in range(1, 6)]
+
+
+def test_a_moved_destination_still_opens(tmp_path):
+    """URIs follow the place that was opened: a mounted or copied destination needs no rewriting."""
+    store = Store(UPath(tmp_path / "one"))
+    store.create(item("a", "1").key, b"1")
+    commit(store, "r1", 1, [("a", "1")])
+    (tmp_path / "one").rename(tmp_path / "two words")
+    (uri,) = open_dataset(str(tmp_path / "two words"))["uri"].to_pylist()
+    assert UPath(uri).read_bytes() == b"1"
+
+
+def test_datasets_are_apart():
+    """Another dataset= in the same destination has its own snapshots; odd names are refused."""
+    dest = fresh()
+    commit(dest, "r1", 1, [("a", "1")])
+    commit_snapshot(dest, dataset="backfill", run=ref("r2", 2), published=[item("b", "1")], withdrawn=[])
+    assert set(shown(dest)) == {"a"}
+    assert open_dataset(dest, dataset="backfill")["item_id"].to_pylist() == ["b"]
+    for name in ("", "../x", "a/b", ".x", "x" * 65):
+        with pytest.raises(ConfigurationError):
+            home(name)
+
+
+def test_dataset_json_fixes_the_terms():
+    """The first run fixes audit, layout, id scheme and key; a later run that differs is refused by name."""
+    dest = fresh()
+    terms = {
+        "dataset": "default",
+        "audit_uri": "s3://a/audit/",
+        "layout": "named",
+        "id_scheme": "hmac-sha256",
+        "key_id": "k1",
+    }
+    fix_dataset(dest, **terms)
+    fix_dataset(dest, **{**terms, "audit_uri": "s3://a/audit"})
+    for name, says in (("audit_uri", "audit"), ("layout", "layout"), ("id_scheme", "id_scheme"), ("key_id", "key_id")):
+        with pytest.raises(PlanMismatchError, match=says):
+            fix_dataset(dest, **{**terms, name: "other"})
+    assert json.loads(dest.read("_facefog/dataset.json"))["audit"] == "s3://a/audit"
+    dest.replace("_facefog/dataset.json", b"\xff")
+    with pytest.raises(PlanMismatchError, match="not readable"):
+        fix_dataset(dest, **terms)
+
+
+def test_rows_of_the_audit_become_rows_for_consumers():
+    """Published rows become items, quarantined and failed ones withdrawals, skipped ones nothing."""
+    dest = fresh()
+    key = output_key("named", "in/Ä.bmp", sha("x"), "jpg")
+    images = [
+        {"source_ref": "s1", "status": "published", "output_uri": dest.uri(key), "output_sha256": sha("x"), "output_bytes": 5,
+         "width": 8, "height": 9},
+        {"source_ref": "s2", "status": "quarantined"}, {"source_ref": "s3", "status": "failed"},
+        {"source_ref": "s4", "status": "skipped"},
+    ]  # fmt: skip
+    ids = {f"s{n}": f"i{n}" for n in range(1, 5)}
+    published, withdrawn = items_of(images, ids, dest)
+    assert published == [PublishedItem("i1", key, sha("x"), 5, "jpeg", 8, 9, "in/Ä.bmp")]
+    assert withdrawn == ["i2", "i3"]
+
+
+class Crash(Exception):
+    """A killed process."""
+
+
+@pytest.mark.parametrize("step", range(12))
+def test_a_crash_at_any_write_is_finished_by_the_next_call(step):
+    """Killed before any of its writes, a commit done again gives the result of an undisturbed one."""
+    dest = fresh()
+    commit(dest, "r1", 1, [("a", "1"), ("b", "1")])
+    real_create, real_replace, writes = dest.create, dest.replace, []
+
+    def dying(real):
+        def write(key: str, data: bytes):
+            if len(writes) == step:
+                raise Crash
+            writes.append(key)
+            return real(key, data)
+
+        return write
+
+    dest.create, dest.replace = dying(real_create), dying(real_replace)
+    try:
+        commit(dest, "r2", 2, [("a", "2")], ["b"])
+        crashed = False
+    except Crash:
+        crashed = True
+    dest.create, dest.replace = real_create, real_replace
+    assert crashed == (step < 5)
+    if crashed:
+        commit(dest, "r3", 3, [("d", "3")])
+    result = commit(dest, "r2", 2, [("a", "2")], ["b"])
+    assert result.changed
+    assert result.counts == {"added": 0, "replaced": 1, "withdrawn": 1}
+    assert shown(dest) == {"a": sha("2")} | ({"d": sha("3")} if crashed else {})
+    assert newest_seq(dest) == (3 if crashed else 2)
+
+
+def test_a_store_that_fails_moves_nothing(monkeypatch):
+    """A fault before the snapshot leaves consumers with what they had."""
+    dest = fresh()
+    commit(dest, "r1", 1, [("a", "1")])
+
+    def broken(*_: object) -> bool:
+        raise StoreError("down")
+
+    monkeypatch.setattr(dest, "create", broken)
+    with pytest.raises(StoreError):
+        commit(dest, "r2", 2, [("a", "2")])
+    assert shown(dest) == {"a": sha("1")}
+
+
+@pytest.mark.parametrize("same_run", [False, True])
+def test_threads_racing_on_a_local_folder(tmp_path, same_run):
+    """Eight finalisers at once: numbers without gaps, every run in, and for one run eight equal answers."""
+    start, results = threading.Barrier(8), []
+
+    def finalise(n: int) -> None:
+        dest = Store(UPath(tmp_path / "out"))
+        rows = [("shared", "x" if same_run else str(n)), ("own" if same_run else f"own{n}", "1")]
+        start.wait()
+        results.append(commit(dest, "r" if same_run else f"r{n}", 1 if same_run else n, rows))
+
+    threads = [threading.Thread(target=finalise, args=(n,)) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    dest = Store(UPath(tmp_path / "out"))
+    assert len(results) == 8
+    if same_run:
+        assert len({(r.seq, r.delta_uri, r.changed) for r in results}) == 1
+        assert newest_seq(dest) == 1
+    else:
+        assert sorted(r.seq for r in results) == list(range(1, 9))
+        assert newest_seq(dest) == 8
+        assert shown(dest) == {"shared": sha("7")} | {f"own{n}": sha("1") for n in range(8)}
+
+
+OUTCOMES = st.dictionaries(st.sampled_from(ITEMS), st.sampled_from(["v1", "v2", "withdrawn", "skipped"]))
+
+
+@settings(max_examples=30, deadline=None)
+@given(outcomes=st.lists(OUTCOMES, min_size=1, max_size=5), data=st.data())
+def test_the_order_of_finishing_does_not_matter_for_what_was_merged(outcomes, data):
+    """Runs that list disjoint content finish in any order and consumers end with the same rows."""
+    runs = [(f"r{n}", n, outcome) for n, outcome in enumerate(outcomes)]
+    runs = [
+        (name, n, {f"{i}{n % 2}": f"{o}-{n}" if o[0] == "v" else o for i, o in outcome.items()})
+        for name, n, outcome in runs
+    ]
+    full = {i: "seed" for o in runs for i in o[2]}
+    ends = []
+    for order in (runs, data.draw(st.permutations(runs))):
+        dest = fresh()
+        commit(dest, "seed", -1, list(full.items()) or [("none", "seed")])
+        for name, n, outcome in order:
+            commit(
+                dest,
+                name,
+                n,
+                [(i, o) for i, o in outcome.items() if o[0] == "v"],
+                [i for i, o in outcome.items() if o[0] == "w"],
+            )
+        ends.append(shown(dest))
+    newest: dict[str, str] = dict(full) or {"none": "seed"}
+    for _, _, outcome in runs:
+        newest |= {i: o for i, o in outcome.items() if o != "skipped"}
+    assert ends[0] == {i: sha(o) for i, o in newest.items() if o != "withdrawn"}
+    for i, seen in ends[1].items():
+        assert seen in {sha("seed")} | {sha(o[i]) for _, _, o in runs if i in o}
+
+
+class Finalisers(RuleBasedStateMachine):
+    """Runs plan at one time and finish at another, interleaved, retried and racing; a model says what must be seen."""
+
+    @initialize()
+    def begin(self) -> None:
+        """An empty destination and model."""
+        self.dest = fresh()
+        self.clock = 0
+        self.open: dict[str, tuple[int, dict[str, str]]] = {}
+        self.finished: dict[str, tuple[int, dict[str, str], object]] = {}
+        self.folded: dict[str, tuple[int, str]] = {}
+        self.history: list[dict[str, str]] = [{}]
+
+    @rule(outcome=OUTCOMES)
+    def plan(self, outcome) -> None:
+        """A run lists the source now and will end so."""
+        self.clock += 1
+        name = f"r{self.clock}"
+        self.open[name] = (self.clock, {i: f"{o}-{self.clock}" if o[0] == "v" else o for i, o in outcome.items()})
+
+    @rule(data=st.data())
+    def finish(self, data) -> None:
+        """Some open run finalises; in the middle of it another one may finalise wholly."""
+        if not self.open:
+            return
+        name = data.draw(st.sampled_from(sorted(self.open)))
+        rivals = sorted(set(self.open) - {name})
+        rival = data.draw(st.sampled_from([*rivals, None]))
+        real = self.dest.create
+
+        def interrupted(key: str, body: bytes) -> bool:
+            if "/snapshots/" in key and self.dest.create is interrupted:
+                self.dest.create = real
+                if rival is not None:
+                    self._finish(rival)
+            return real(key, body)
+
+        self.dest.create = interrupted
+        self._finish(name)
+        self.dest.create = real
+
+    @rule(data=st.data())
+    def finish_again(self, data) -> None:
+        """A finished run finalises once more: the same answer, nothing moves."""
+        if not self.finished:
+            return
+        name = data.draw(st.sampled_from(sorted(self.finished)))
+        when, outcome, result = self.finished[name]
+        assert self._commit(name, when, outcome) == result
+
+    @invariant()
+    def every_snapshot_is_the_merge(self) -> None:
+        """All versions, old and new, show exactly what the model says."""
+        if not hasattr(self, "dest"):
+            return
+        assert (newest_seq(self.dest) or 0) == len(self.history) - 1
+        if len(self.history) > 1:
+            assert shown(self.dest) == self.history[-1]
+            assert shown(self.dest, len(self.history) // 2) == self.history[len(self.history) // 2]
+
+    def _commit(self, name: str, when: int, outcome: dict[str, str]):
+        rows = [(i, o) for i, o in outcome.items() if o[0] == "v"]
+        return commit(self.dest, name, when, rows, [i for i, o in outcome.items() if o == "withdrawn"])
+
+    def _finish(self, name: str) -> None:
+        when, outcome = self.open.pop(name)
+        result = self._commit(name, when, outcome)
+        self.finished[name] = (when, outcome, result)
+        folded = dict(self.folded)
+        for i, o in outcome.items():
+            if o != "skipped" and folded.get(i, (-1, ""))[0] < when:
+                folded[i] = (when, o)
+        after = {i: sha(o) for i, (_, o) in folded.items() if o != "withdrawn"}
+        assert result.changed == (after != self.history[-1])
+        if result.changed:
+            self.folded = folded
+            self.history.append(after)
+            assert result.seq == len(self.history) - 1
+
+
+TestFinalisers = Finalisers.TestCase
+TestFinalisers.settings = settings(max_examples=30, stateful_step_count=15, deadline=None)
+
+
+def test_commit_loses_then_merges_on_the_winner(monkeypatch):
+    """Two runs take the same number; the loser's snapshot holds both and the next number."""
+    dest = fresh()
+    real = dest.create
+
+    def racing(key: str, data: bytes) -> bool:
+        if key.endswith("snapshots/0000000001.json"):
+            monkeypatch.setattr(dest, "create", real)
+            commit(dest, "winner", 2, [("a", "w"), ("b", "w")])
+        return real(key, data)
+
+    monkeypatch.setattr(dest, "create", racing)
+    loser = commit(dest, "loser", 1, [("a", "l"), ("c", "l")])
+    assert (loser.seq, loser.counts) == (2, {"added": 1, "replaced": 0, "withdrawn": 0})
+    assert shown(dest) == {"a": sha("w"), "b": sha("w"), "c": sha("l")}
+    assert snapshots.read_snapshot(dest, "default", 2).run_key == "loser"
