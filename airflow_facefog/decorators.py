@@ -31,6 +31,18 @@ NOTHING = Place("memory://facefog-nothing-listed")
 """Stands for the source of a run whose function returned no image."""
 
 
+class Named:
+    """What the function returned, kept out of the locals of frames that an exception may carry to Airflow."""
+
+    __slots__ = ("sources",)
+
+    def __init__(self, sources: Any) -> None:
+        self.sources = sources
+
+    def __repr__(self) -> str:
+        return "Named(…)"
+
+
 class FogDecoratedOperator(DecoratedOperator):
     """Plans, fogs and finalises the images that the decorated function names.
 
@@ -75,9 +87,11 @@ class FogDecoratedOperator(DecoratedOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Call the function, then run all three steps on the images it names."""
+        return _fog_named(self, context, self._named(context))
+
+    def _named(self, context: Context) -> Named:
         kwargs = determine_kwargs(self.python_callable, self.op_args, {**context, **self.op_kwargs})
-        sources = self.python_callable(*self.op_args, **kwargs)
-        return _fog_listed(self, context, sources)
+        return Named(self.python_callable(*self.op_args, **kwargs))
 
     def request(self, context: Context, sources: Any) -> PlanRequest:
         """The plan's request for these sources. Raises ConfigurationError unless they are a list of URIs."""
@@ -92,12 +106,12 @@ class FogDecoratedOperator(DecoratedOperator):
 
 
 @fails_cleanly
-def _fog_listed(operator: FogDecoratedOperator, context: Context, sources: Any) -> dict[str, Any]:
+def _fog_named(operator: FogDecoratedOperator, context: Context, named: Named) -> dict[str, Any]:
     from airflow_facefog.job.batch import run_batch
     from airflow_facefog.job.finalise import finalise
     from airflow_facefog.job.plan import make_plan
 
-    request = operator.request(context, sources)
+    request = operator.request(context, named.sources)
     rights = job_rights(operator.key_conn_id)
     step = {"attempt": attempt(context), "audit_conn_id": request.audit.conn_id, **rights}
     batches = make_plan(request, **rights)

@@ -100,29 +100,61 @@ def sync(dag: Any) -> None:
     sync_bag_to_db(bag, "dags-folder", None)
 
 
-def rerun(dag: Any, dag_run: Any, tasks: list[tuple[str, int]]) -> Any:
+def rerun(dag: DAG, dag_run: Any, tasks: list[tuple[str, int]]) -> Any:
     """Clear task instances of a finished run and run them again, as a person does in the UI; returns the DagRun."""
-    from airflow.models.dagrun import DagRun
     from airflow.models.taskinstance import TaskInstance, clear_task_instances
-    from airflow.sdk.definitions.dag import _run_task
-    from airflow.serialization.serialized_objects import DagSerialization
     from airflow.utils.session import create_session
-    from airflow.utils.state import TaskInstanceState
 
     with create_session() as session:
         found = session.query(TaskInstance).filter_by(dag_id=dag_run.dag_id, run_id=dag_run.run_id)
         chosen = [ti for ti in found if (ti.task_id, ti.map_index) in tasks]
         assert len(chosen) == len(tasks)
         clear_task_instances(chosen, session)
+    return _finish(dag, dag_run.run_id)
+
+
+def consume(dag: DAG, asset_events: list[Any]) -> Any:
+    """Run a Dag that is scheduled on assets, as the scheduler does when these events have come."""
+    from airflow.models.asset import AssetEvent
+    from airflow.models.dagrun import DagRun
+    from airflow.sdk import timezone
+    from airflow.utils.session import create_session
+    from airflow.utils.types import DagRunTriggeredByType, DagRunType
+
+    sync(dag)
+    now = timezone.utcnow()
+    run_id = DagRun.generate_run_id(run_type=DagRunType.ASSET_TRIGGERED, logical_date=None, run_after=now)
     with create_session() as session:
-        run = session.query(DagRun).filter_by(dag_id=dag_run.dag_id, run_id=dag_run.run_id).one()
-        run.dag = DagSerialization.deserialize_dag(DagSerialization.serialize_dag(dag))
+        run = _serialised(dag).create_dagrun(
+            run_id=run_id, run_after=now, run_type=DagRunType.ASSET_TRIGGERED, state="queued",
+            triggered_by=DagRunTriggeredByType.ASSET, session=session,
+        )  # fmt: skip
+        wanted = [event.id for event in asset_events]
+        run.consumed_asset_events.extend(session.query(AssetEvent).filter(AssetEvent.id.in_(wanted)))
+    return _finish(dag, run_id)
+
+
+def _serialised(dag: DAG) -> Any:
+    from airflow.serialization.serialized_objects import DagSerialization
+
+    return DagSerialization.deserialize_dag(DagSerialization.serialize_dag(dag))
+
+
+def _finish(dag: DAG, run_id: str) -> Any:
+    """The smallest scheduler loop, as in ``dag.test()``, over a run that exists."""
+    from airflow.models.dagrun import DagRun
+    from airflow.sdk.definitions.dag import _run_task
+    from airflow.utils.session import create_session
+
+    with create_session() as session:
+        run = session.query(DagRun).filter_by(dag_id=dag.dag_id, run_id=run_id).one()
+        run.dag = _serialised(dag)
         run.state = "running"
         while run.state == "running":
             ready, _ = run.update_state(session=session)
             for ti in ready:
                 ti.try_number += 1
-                ti.state = TaskInstanceState.SCHEDULED
+                ti.state = "scheduled"
             session.commit()
             for ti in ready:
                 _run_task(ti=ti, task=dag.get_task(ti.task_id))
