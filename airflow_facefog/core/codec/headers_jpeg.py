@@ -168,12 +168,18 @@ def _header(seen: _Seen) -> Header:
         orientation=exif.orientation(seen.exif),
         channels=channels,
         lossless=False,
-        jpeg_quality=matched_quality([seen.tables[c[3]] for c in seen.components[:2] if c[3] in seen.tables]),
+        jpeg_quality=_quality(seen),
         jpeg_sampling=_sampling(seen),
         cmyk=channels == 4,
         inverted=channels == 4 and seen.adobe is not None,
         icc=_icc(seen.icc),
     )
+
+
+def _quality(seen: _Seen) -> int | None:
+    """From the luma and chroma tables; inks (CMYK) have one table and no chroma."""
+    components = seen.components[:1] if len(seen.components) == 4 else seen.components[:2]
+    return matched_quality([seen.tables[c[3]] for c in components if c[3] in seen.tables])
 
 
 def _sampling(seen: _Seen) -> str | None:

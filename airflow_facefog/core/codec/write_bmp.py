@@ -56,7 +56,7 @@ def size_of(data: bytes) -> tuple[int, int, int]:
     if len(data) >= 54:
         width, height, _, bits = struct.unpack_from("<iiHH", data, 18)
         channels = bits // 8
-        if width > 0 and height > 0 and bits in (8, 24, 32):
+        if width > 0 and height > 0 and bits in (8, 24, 32) and stride(width, channels) * height < len(data):
             head = header(width, height, channels)
             if data.startswith(head) and len(data) == len(head) + stride(width, channels) * height:
                 return width, height, channels

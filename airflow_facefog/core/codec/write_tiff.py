@@ -8,6 +8,7 @@ from __future__ import annotations
 import struct
 import zlib
 from dataclasses import dataclass
+from itertools import accumulate
 
 import cv2
 import numpy as np
@@ -60,7 +61,7 @@ def directory(layout: Layout) -> bytes:
     if channels == 4:
         entries.append((338, _SHORT, [2]))
     size = len(_pack(entries))
-    entries[5] = (273, _LONG, [size + sum(layout.counts[:i]) for i in range(strips)])
+    entries[5] = (273, _LONG, list(accumulate(layout.counts, initial=size))[:-1])
     return _pack(entries)
 
 
@@ -131,7 +132,8 @@ def layout_of(data: bytes) -> Layout:
     """Layout of a file whose directory is exactly what ``write`` makes. Raises ImageError VERIFY_FAILED."""
     try:
         layout = _parse(data)
-        if data.startswith(directory(layout)) and len(data) == len(directory(layout)) + sum(layout.counts):
+        whole = len(layout.counts) == -(-layout.height // layout.rows)
+        if whole and data.startswith(directory(layout)) and len(data) == len(directory(layout)) + sum(layout.counts):
             return layout
     except (struct.error, IndexError, ZeroDivisionError):
         pass
