@@ -75,10 +75,9 @@ def expand(grid: Grid, origin: tuple[int, int], box: IntXYXY) -> Pixels:
     """Pixels of ``box`` (h, w), 255 = covered, from a grid whose first block starts at ``origin`` (x, y)."""
     x1, y1, x2, y2 = box[0] - origin[0], box[1] - origin[1], box[2] - origin[0], box[3] - origin[1]
     part = grid[y1 // BLOCK : -(-y2 // BLOCK), x1 // BLOCK : -(-x2 // BLOCK)] * np.uint8(255)
-    size = (part.shape[1] * BLOCK, part.shape[0] * BLOCK)
-    pixels = cv2.resize(part, size, interpolation=cv2.INTER_NEAREST)
+    pixels = part.repeat(BLOCK, axis=1).repeat(BLOCK, axis=0)
     x, y = x1 % BLOCK, y1 % BLOCK
-    return np.asarray(pixels[y : y + y2 - y1, x : x + x2 - x1], np.uint8)
+    return pixels[y : y + y2 - y1, x : x + x2 - x1]
 
 
 def near(grid: Grid, origin: tuple[int, int], distance: int, box: IntXYXY) -> Pixels:

@@ -24,18 +24,22 @@ def render_fog(mask: Mask, base: Published, seed: bytes) -> Pixels:
     """
     luma, red_difference, blue_difference = ring_colour(mask, base)
     noise = fog_field(seed, mask.short, mask.box)
-    levels = np.arange(256, dtype=np.int32) + luma - (COARSE + FINE)
+    level = noise + np.uint8(luma - (COARSE + FINE))  # 12..244: cannot wrap
     if base.channels == 1:
-        return np.asarray(cv2.LUT(noise, _bytes(levels)), np.uint8)
-    # BT.601 full range back to B, G, R; the colour differences are constant, so a table does it
-    table = [
-        _bytes(levels + _rounded(1773 * blue_difference)),
-        _bytes(levels - _rounded(714 * red_difference + 344 * blue_difference)),
-        _bytes(levels + _rounded(1403 * red_difference)),
-    ]
-    if base.channels == 4:
-        table.append(np.full(256, OPAQUE, np.uint8))
-    return np.asarray(cv2.merge([cv2.LUT(noise, column) for column in table]), np.uint8)
+        return level
+    # BT.601 full range back to B, G, R
+    shifts = np.array(
+        [
+            _rounded(1773 * blue_difference),
+            -_rounded(714 * red_difference + 344 * blue_difference),
+            _rounded(1403 * red_difference),
+            0,
+        ],
+        np.float64,
+    )
+    coloured = cv2.cvtColor(level, cv2.COLOR_GRAY2BGR if base.channels == 3 else cv2.COLOR_GRAY2BGRA)
+    coloured = cv2.add(coloured, np.maximum(shifts, 0.0))
+    return np.asarray(cv2.subtract(coloured, np.maximum(-shifts, 0.0)), np.uint8)
 
 
 def render_fill(mask: Mask, base: Published, color: tuple[int, int, int]) -> Pixels:
@@ -93,7 +97,3 @@ def _quantised(value: int, scale: int, step: int) -> int:
 
 def _rounded(thousandths: int) -> int:
     return (thousandths + 500) // 1000
-
-
-def _bytes(levels: np.ndarray[tuple[int], np.dtype[np.int32]]) -> np.ndarray[tuple[int], np.dtype[np.uint8]]:
-    return np.clip(levels, 0, 255).astype(np.uint8)

@@ -11,18 +11,15 @@ import numpy.typing as npt
 
 from airflow_facefog.core.boxes import BLOCK
 from airflow_facefog.core.fog.layers import Layer
-from airflow_facefog.core.fog.masks import Grid, Pixels, covered_grid, expand, near
+from airflow_facefog.core.fog.masks import Grid, Pixels, covered_grid, expand
 from airflow_facefog.core.records import IntXYXY
-from airflow_facefog.core.verify.tiles import Sums, pixel_counts, plain_sums, planes, square_sums
-
-TILE = 16
-"""px. The chroma block of a 4:2:0 JPEG."""
+from airflow_facefog.core.verify.tiles import Sums, pixel_counts, planes, square_sums
 
 LIMIT = 8.0
-"""RMS per tile, grey levels, over all channels."""
+"""RMS per tile of 2x2 blocks (16 px: the chroma block of a 4:2:0 JPEG), grey levels, over all channels."""
 
-BAND = 18
-"""px around a mask in which a codec may mix fog and picture (chroma block plus upsampling): tested apart."""
+BAND_BLOCKS = 3
+"""Blocks around a mask in which a codec may mix fog and picture, tested apart: 24 px, the reach of a 4:1:1 chroma block."""
 
 BAND_LUMA_LIMIT = 12.0
 """RMS of Y in the band of a tile that exceeds LIMIT over all channels: measured up to 4.1 on photos, 8.2 on cartoons."""
@@ -35,24 +32,22 @@ BEST_PSNR = 99.0
 
 
 def judge_outside(source: Pixels, decoded: Pixels, layers: Sequence[Layer]) -> tuple[bool, float]:
-    """Whether every tile is within the limit, and the PSNR of the outside in dB (at most 99).
+    """Whether every tile is within the limit, beyond the band and in it, and the PSNR of the outside in dB (at most 99).
 
     ``decoded`` is ours: covered pixels in it are overwritten with the source's, so that they count nowhere.
     """
     height, width = source.shape[:2]
     channels = source.size // (height * width)
-    covered = covered_grid((layer.mask for layer in layers), height, width)
     neutralise(decoded, source, layers)
-    sums = square_sums(decoded, source, TILE)
-    counts = pixel_counts(height, width, TILE) * channels
-    visible = (
-        counts.sum() - channels * float(plain_sums(expand(covered, (0, 0), (0, 0, width, height)), TILE).sum()) / 255
-    )
-    bad = sums > LIMIT**2 * counts
-    for layer in layers:
-        tiles, worse = _edge_tiles(layer, sums, source, decoded, covered)
-        bad[tiles] = worse
-    return not bool(bad.any()), _psnr(float(sums.sum()), visible)
+    sums = square_sums(decoded, source, BLOCK)
+    counts = pixel_counts(height, width, BLOCK) * channels
+    covered = covered_grid((layer.mask for layer in layers), height, width)
+    psnr = _psnr(float(sums.sum()), float((counts * (covered == 0)).sum()))
+    band = _band(covered) if layers else covered
+    if _exceeds(sums * (band == 0), counts * ((band | covered) == 0)).any():
+        return False, psnr
+    suspects = np.argwhere(_exceeds(sums * band, counts * band)) if layers else ()
+    return not any(_beyond_mixing(source, decoded, band, int(row), int(column)) for row, column in suspects), psnr
 
 
 def neutralise(decoded: Pixels, source: Pixels, layers: Sequence[Layer]) -> None:
@@ -63,53 +58,41 @@ def neutralise(decoded: Pixels, source: Pixels, layers: Sequence[Layer]) -> None
         there[...] = here if layer.mask.full else cv2.copyTo(here, layer.mask.pixels(), there.copy())
 
 
-def _edge_tiles(
-    layer: Layer, sums: Sums, source: Pixels, decoded: Pixels, covered: Grid
-) -> tuple[tuple[slice, slice], npt.NDArray[np.bool_]]:
-    """The tiles within the band of one mask, and which of them fail, beyond the band or in it."""
-    height, width = source.shape[:2]
-    channels = source.size // (height * width)
-    x1, y1, x2, y2 = box = _tiles_around(layer.mask.box, height, width)
-    here, there = source[y1:y2, x1:x2], decoded[y1:y2, x1:x2]
-    masked = expand(covered, (0, 0), box)
-    band = np.asarray(cv2.subtract(_near(covered, box), masked), np.uint8)
-    in_band = plain_sums(band, TILE) / 255
-    beyond = pixel_counts(y2 - y1, x2 - x1, TILE) - plain_sums(masked, TILE) / 255 - in_band
-    band_sums = _band_sums(here, there, band)
-    tiles = slice(y1 // TILE, -(-y2 // TILE)), slice(x1 // TILE, -(-x2 // TILE))
-    bad_band = band_sums > LIMIT**2 * channels * in_band
-    if bad_band.any():
-        bad_band &= _beyond_mixing(here, there, band, in_band)
-    return tiles, np.asarray(bad_band | (sums[tiles] - band_sums > LIMIT**2 * channels * beyond), np.bool_)
+def _band(covered: Grid) -> Grid:
+    """Blocks near a mask but in none, 1 = yes."""
+    reach = 2 * BAND_BLOCKS + 1
+    near = cv2.dilate(covered, np.ones((reach, reach), np.uint8))
+    return np.asarray(cv2.subtract(near, covered), np.uint8)
 
 
-def _band_sums(here: Pixels, there: Pixels, band: Pixels) -> Sums:
-    """Squared differences of the band's pixels per tile."""
-    only = np.zeros(here.shape, np.uint8)
-    cv2.copyTo(cv2.absdiff(there, here), band, only)
-    return square_sums(only, np.zeros_like(only), TILE)
+def _exceeds(sums: Sums, counts: Sums) -> npt.NDArray[np.bool_]:
+    """Which tiles of 2x2 blocks have an RMS above the limit; tiles without pixels have none."""
+    return _tiles(sums) > LIMIT**2 * _tiles(counts)
 
 
-def _beyond_mixing(here: Pixels, there: Pixels, band: Pixels, counts: Sums) -> npt.NDArray[np.bool_]:
-    """Tiles whose band differs by more than a shared chroma block can do: Y, Cr and Cb are judged apart."""
+def _tiles(blocks: Sums) -> Sums:
+    rows, columns = blocks.shape
+    even = np.pad(blocks, ((0, rows % 2), (0, columns % 2)))
+    down = even[0::2] + even[1::2]
+    return np.asarray(down[:, 0::2] + down[:, 1::2], np.float64)
+
+
+def _beyond_mixing(source: Pixels, decoded: Pixels, band: Grid, row: int, column: int) -> bool:
+    """Whether a tile's band differs by more than a shared chroma block can do: Y, Cr and Cb are judged apart."""
+    side = 2 * BLOCK
+    box: IntXYXY = (
+        column * side,
+        row * side,
+        min((column + 1) * side, source.shape[1]),
+        min((row + 1) * side, source.shape[0]),
+    )
+    inside = expand(band, (0, 0), box) > 0
+    here, there = (planes(p[box[1] : box[3], box[0] : box[2]]) for p in (source, decoded))
     limits = (BAND_LUMA_LIMIT, BAND_CHROMA_LIMIT, BAND_CHROMA_LIMIT)
-    pairs = zip(planes(here), planes(there), limits, strict=False)
-    worse = [_band_sums(h, t, band) > limit**2 * counts for h, t, limit in pairs]
-    return np.asarray(np.any(worse, axis=0), np.bool_)
-
-
-def _near(covered: Grid, box: IntXYXY) -> Pixels:
-    """Pixels of ``box`` within the band of any mask, the masked ones included."""
-    pad = -(-BAND // BLOCK)
-    column, row = max(0, box[0] // BLOCK - pad), max(0, box[1] // BLOCK - pad)
-    part = covered[row : -(-box[3] // BLOCK) + pad, column : -(-box[2] // BLOCK) + pad]
-    return near(part, (column * BLOCK, row * BLOCK), BAND, box)
-
-
-def _tiles_around(box: IntXYXY, height: int, width: int) -> IntXYXY:
-    x1, y1 = max(0, box[0] - BAND) // TILE * TILE, max(0, box[1] - BAND) // TILE * TILE
-    x2, y2 = -(-(box[2] + BAND) // TILE) * TILE, -(-(box[3] + BAND) // TILE) * TILE
-    return x1, y1, min(x2, width), min(y2, height)
+    return any(
+        float(((h[inside].astype(np.int32) - t[inside]) ** 2).mean()) > limit**2
+        for h, t, limit in zip(here, there, limits, strict=False)
+    )
 
 
 def _psnr(total: float, count: float) -> float:

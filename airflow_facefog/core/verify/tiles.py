@@ -1,7 +1,7 @@
 """Exact sums over a grid of tiles, fast enough for every pixel of every image.
 
 Rows are folded with ``cv2.accumulateSquare`` on strided views, strip by strip so that the accumulator stays in the cache:
-about the price of ``np.array_equal`` on the whole frame. Sums are exact below 2^24 a tile column, far above any limit.
+about the price of ``np.array_equal`` on the whole frame. Integers in float32: exact up to 2^24 a tile, far above any limit.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from airflow_facefog.core.fog.masks import Pixels
 Sums = npt.NDArray[np.float64]
 
 STRIP_TILES = 16
-"""Tile rows handled at once: 256 rows of a 4000 px picture make an accumulator of 768 kB."""
+"""Tile rows handled at once: for 8-px tiles of a 4000 px picture an accumulator of 768 kB."""
 
 
 def square_sums(a: Pixels, b: Pixels, tile: int) -> Sums:
@@ -25,18 +25,32 @@ def square_sums(a: Pixels, b: Pixels, tile: int) -> Sums:
     """
     height, width = a.shape[:2]
     channels = a.size // (height * width)
-    step = STRIP_TILES * tile
+    step = min(STRIP_TILES * tile, height)
+    buffer = np.empty((step, *a.shape[1:]), np.uint8)
     parts = []
     for top in range(0, height, step):
-        difference = cv2.absdiff(a[top : top + step], b[top : top + step])
-        rows = np.asarray(difference, np.uint8).reshape(-1, width * channels)
-        parts.append(_fold_columns(_fold_rows(rows, tile, square=True), tile * channels))
-    return np.concatenate(parts)
+        rows = min(step, height - top)
+        cv2.absdiff(a[top : top + rows], b[top : top + rows], dst=buffer[:rows])
+        flat = buffer[:rows].reshape(rows, width * channels)
+        parts.append(_fold(flat, tile, np.ones((tile * channels, 1), np.float32), square=True))
+    return np.concatenate(parts)[:, :, 0]
 
 
-def plain_sums(a: Pixels, tile: int) -> Sums:
-    """(tile rows, tile columns) sums of one uint8 plane (h, w)."""
-    return _fold_columns(_fold_rows(a, tile, square=False), tile)
+def channel_sums(a: Pixels, tile: int) -> Sums:
+    """(tile rows, tile columns, channels): sum of each channel over each tile of (h, w) or (h, w, channels) uint8."""
+    height, width = a.shape[:2]
+    channels = a.size // (height * width)
+    return _fold(
+        a.reshape(height, width * channels), tile, np.tile(np.eye(channels, dtype=np.float32), (tile, 1)), square=False
+    )
+
+
+def luma(pixels: Pixels) -> Pixels:
+    """Y of grey, BGR or BGRA pixels (BT.601)."""
+    if pixels.ndim == 2:
+        return pixels
+    code = cv2.COLOR_BGR2GRAY if pixels.shape[2] == 3 else cv2.COLOR_BGRA2GRAY
+    return np.asarray(cv2.cvtColor(pixels, code), np.uint8)
 
 
 def planes(pixels: Pixels) -> list[Pixels]:
@@ -55,26 +69,22 @@ def pixel_counts(height: int, width: int, tile: int) -> Sums:
 
 
 def regroup(sums: Sums, rows: int, columns: int) -> Sums:
-    """Join ``rows`` x ``columns`` neighbouring tiles into one."""
+    """Join ``rows`` x ``columns`` neighbouring tiles into one; further axes stay."""
     down = np.add.reduceat(sums, np.arange(0, sums.shape[0], rows), axis=0)
     return np.asarray(np.add.reduceat(down, np.arange(0, sums.shape[1], columns), axis=1), np.float64)
 
 
-def _fold_rows(rows: Pixels, tile: int, *, square: bool) -> npt.NDArray[np.float32]:
-    """Sum every ``tile`` rows of (h, n) into one row of float32."""
+def _fold(rows: Pixels, tile: int, select: npt.NDArray[np.float32], *, square: bool) -> Sums:
+    """Sums over tiles of (h, n) values; ``select`` (values a tile row, outputs) says which value counts for which output."""
     folded = np.zeros((-(-rows.shape[0] // tile), rows.shape[1]), np.float32)
     add = cv2.accumulateSquare if square else cv2.accumulate
     for phase in range(min(tile, rows.shape[0])):
         part = rows[phase::tile]
         add(part, folded[: part.shape[0]])
-    return folded
-
-
-def _fold_columns(folded: npt.NDArray[np.float32], run: int) -> Sums:
-    """Sum every ``run`` columns into one; the last may be shorter."""
+    run, count = select.shape[0], folded.shape[0]
     whole = folded.shape[1] // run * run
-    sums = folded[:, :whole].reshape(folded.shape[0], -1, run).sum(axis=2, dtype=np.float64)
-    if whole == folded.shape[1]:
-        return np.asarray(sums, np.float64)
-    rest = folded[:, whole:].sum(axis=1, dtype=np.float64, keepdims=True)
-    return np.concatenate([sums, rest], axis=1)
+    sums = (folded[:, :whole].reshape(-1, run) @ select).reshape(count, -1, select.shape[1])
+    if whole < folded.shape[1]:
+        rest = folded[:, whole:] @ select[: folded.shape[1] - whole]
+        sums = np.concatenate([sums, rest[:, None, :]], axis=1)
+    return sums.astype(np.float64)
