@@ -12,8 +12,9 @@ from airflow_facefog.cli.screen import say, show, show_rows
 from airflow_facefog.core.records import Status
 from airflow_facefog.job.model import Place
 
-IMAGE_COLUMNS = ("status", "reason", "n_detections", "n_fogged", "source_uri", "output_uri")
-DATASET_COLUMNS = ("uri", "format", "width", "height", "size", "sha256")
+IMAGE_COLUMNS = ("status", "reason", "n_detections", "n_fogged", "source_uri")
+DATASET_COLUMNS = ("format", "width", "height", "size", "uri")
+"""The JSON form has all columns."""
 
 
 class Names(StrEnum):

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from airflow_facefog.core.keys import KeyRing
 
 SQL_FILE = "facefog.db"
+COUNTS = ("listed", "published", "quarantined", "failed", "skipped", "detections", "fogged")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +73,17 @@ def run_job(
         )
     result = finalise(plan, attempt=_attempt(), keys=keys, sql=sql)
     seconds = round(perf_counter() - started, 3)
-    return {"run_key": run_key, **result["counts"], "manifest_uri": result["manifest_uri"], "seconds": seconds}
+    counts = {name: result["counts"][name] for name in COUNTS}
+    return {"run_key": run_key, **counts, "manifest_uri": result["manifest_uri"], "seconds": seconds}
 
 
 def default_sql_url(audit: Place) -> str | None:
     """``sqlite:///<audit>/facefog.db`` for a local audit, else None."""
-    return f"sqlite:///{audit.local_path}/{SQL_FILE}" if audit.is_local else None
+    if not audit.is_local:
+        return None
+    from sqlalchemy import URL
+
+    return str(URL.create("sqlite", database=f"{audit.local_path}/{SQL_FILE}"))
 
 
 def _attempt() -> Attempt:
@@ -89,7 +95,7 @@ def _sink(url: str | None) -> SqlSink | None:
         return None
     from airflow_facefog.audit.sql import SqlSink
 
-    return SqlSink.from_url(url)
+    return SqlSink(url)
 
 
 def _folders(request: PlanRequest) -> list[str | None]:

@@ -16,6 +16,9 @@ from rich.text import Text
 
 Advance = Callable[[int], None]
 
+PIPE_WIDTH = 10_000
+"""Columns when stdout is no terminal: nothing is folded, so that grep finds whole lines."""
+
 
 def say(line: str) -> None:
     """One line for people, on stderr."""
@@ -37,7 +40,7 @@ def show_rows(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None
 
 
 def _print(rows: Sequence[Sequence[Any]], header: Sequence[str] | None) -> None:
-    console = Console(soft_wrap=not sys.stdout.isatty())
+    console = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH)
     table = Table(box=box.SIMPLE_HEAD if header else None, show_header=header is not None, pad_edge=False)
     for name in header or ("", ""):
         table.add_column(name, overflow="fold")
