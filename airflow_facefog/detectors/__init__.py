@@ -33,7 +33,7 @@ def normalise(spec: DetectorSpec | None) -> dict[str, Any]:
 
 
 def resolve(spec: DetectorSpec | None) -> Detector:
-    """Build the detector that ``spec`` describes. Reads no model yet, except where its classes are stored in the file.
+    """Build the detector that ``spec`` describes. Reads a user's model file for its identity; no session is made yet.
 
     Raises ConfigurationError as ``normalise`` does, and for a factory that cannot be imported or gives no detector.
     """
