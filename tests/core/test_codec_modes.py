@@ -137,13 +137,14 @@ def test_display_p3_is_converted() -> None:
 
 @pytest.mark.parametrize("quality", [1, 10, 49, 50, 60, 75, 85, 90, 95, 98, 100])
 def test_ijg_quality_is_matched(quality: int) -> None:
-    """Tables of an IJG encoder are recognised exactly, and the output never falls below 50."""
+    """Tables of an IJG encoder are recognised exactly and used again, from 50 up; below, the output takes 75."""
     data = corpus.save(corpus.textured(), "JPEG", quality=quality)
     picture = decoded(data)
     assert picture.header.jpeg_quality == quality
     encoded = codec.encode(picture, picture.pixels, OutputFormat())
-    assert encoded.mode == f"jpeg_q{max(50, quality)}_420"
-    assert codec.probe(RawImage(encoded.data, "0" * 64), Limits()).jpeg_quality == max(50, quality)
+    expected = quality if quality >= 50 else 75
+    assert encoded.mode == f"jpeg_q{expected}_420"
+    assert codec.probe(RawImage(encoded.data, "0" * 64), Limits()).jpeg_quality == expected
 
 
 def test_camera_tables_give_the_nearest_not_lower_quality() -> None:
@@ -155,6 +156,73 @@ def test_camera_tables_give_the_nearest_not_lower_quality() -> None:
     assert 80 < quality < 90
     for chroma, own in zip((False, True), tables, strict=True):
         assert sum(ijg.table(quality, chroma)) <= sum(own)
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "turn", "same"),
+    [
+        (128, 96, 1, True), (125, 90, 1, True), (125, 90, 5, True), (128, 96, 6, True), (128, 96, 3, True),
+        (128, 90, 8, True), (125, 96, 8, False), (128, 90, 6, False), (125, 96, 6, True), (125, 96, 2, False),
+        (128, 90, 4, False), (120, 96, 2, False), (125, 90, 3, False),
+    ],
+)  # fmt: skip
+def test_moved_block_grid_raises_the_quality(width: int, height: int, turn: int, same: bool) -> None:
+    """Where a turn moves the block grid, the source's own quality would round a second time: 90 keeps every tile close."""
+    stored = np.ascontiguousarray(corpus.textured()[:height, :width])
+    picture = decoded(
+        corpus.save(stored, "JPEG", quality=60, subsampling="4:4:4", exif=b"Exif\0\0" + corpus.exif(turn))
+    )
+    encoded = codec.encode(picture, picture.pixels, OutputFormat())
+    assert encoded.mode == ("jpeg_q60_444" if same else "jpeg_q90_444")
+    error = codec.decode_output(encoded.data, "jpeg").astype(np.float64) - picture.pixels
+    tiles = [error[y : y + 16, x : x + 16] for y in range(0, picture.height, 16) for x in range(0, picture.width, 16)]
+    assert max(np.sqrt((tile**2).mean()) for tile in tiles) < 8
+
+
+@pytest.mark.parametrize("name", ["jpeg_display_p3", "jpeg_cmyk", "jpeg_rgb_coded"])
+def test_changed_colour_raises_the_quality(name: str) -> None:
+    """Converted pixels lie on no quantisation step of the source any more."""
+    picture = decoded(BY_NAME[name].data)
+    assert not picture.header.same_steps
+    assert int(codec.encode(picture, picture.pixels, OutputFormat()).mode[6:8]) >= 90
+
+
+def test_scan_chunk_and_box_floods_are_refused() -> None:
+    """Small files with endless structure cost no time: they are refused by count."""
+    progressive = corpus.save(corpus.textured(), "JPEG", progressive=True)
+    at = progressive.rindex(b"\xff\xda")
+    jpeg = progressive[:at] + progressive[at:-2] * 120 + b"\xff\xd9"
+    comments = corpus.insert(progressive, b"\xff\xfe\0\x02" * 20_000)
+    png = corpus.insert_chunks(corpus.save(corpus.textured(), "PNG"), corpus.chunk(b"prVt", b"") * 140_000)
+    webp = corpus.save(corpus.textured(), "WEBP") + b"junk\0\0\0\0" * 2000
+    webp = webp[:4] + (len(webp) - 8).to_bytes(4, "little") + webp[8:]
+    avif = corpus.save(corpus.textured(), "AVIF", speed=9) + b"\0\0\0\x08free" * 120_000
+    for data in (jpeg, comments, png, webp, avif):
+        with pytest.raises(ImageError) as caught:
+            codec.probe(RawImage(data, "0" * 64), Limits())
+        assert caught.value.reason == Reason.CORRUPT
+
+
+def test_libpng_never_sees_metadata(capfd: pytest.CaptureFixture[str]) -> None:
+    """A profile's name in a broken chunk does not reach stderr, from where it would reach a log."""
+    chunk = corpus.chunk(
+        b"iCCP", corpus.SECRET[:30] + b"\0\0" + corpus.zlib.compress(corpus.icc_with_private_tag()[:200])
+    )
+    picture = decoded(corpus.insert_chunks(corpus.save(corpus.textured(), "PNG"), chunk))
+    assert np.array_equal(picture.pixels, corpus.textured()[:, :, ::-1])
+    assert capfd.readouterr() == ("", "")
+
+
+def test_pillow_logs_no_tag_values(caplog: pytest.LogCaptureFixture) -> None:
+    """Even with everything at DEBUG, no metadata of a file reaches a log."""
+    caplog.set_level("DEBUG")
+    decoded(BY_NAME["tiff_everything"].data)
+    assert corpus.SECRET.decode() not in caplog.text
+
+
+def test_tune_allocator_answers() -> None:
+    """Tuning the allocator is safe to call twice and says whether it worked."""
+    assert codec.tune_allocator() is codec.tune_allocator()
 
 
 @pytest.mark.parametrize(("sampling", "word"), [("4:4:4", "444"), ("4:2:2", "422"), ("4:2:0", "420")])

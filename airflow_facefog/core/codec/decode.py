@@ -28,7 +28,9 @@ def decode(raw: RawImage, limits: Limits) -> Picture:
     if frame.shape[:2] != (height, width):
         raise corrupt(f"the header says {width}x{height}, the picture inside is {frame.shape[1]}x{frame.shape[0]}")
     pixels, colour_changes = colour.to_srgb(frame, header)
-    return Picture(pixels, replace(header, icc=None), header.notes + changes + colour_changes, raw.image_id)
+    changes = header.notes + changes + colour_changes
+    header = replace(header, icc=None, same_steps=header.same_steps and not changes)
+    return Picture(pixels, header, changes, raw.image_id)
 
 
 def _frame(data: bytes, header: Header) -> tuple[Pixels, tuple[str, ...]]:

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from airflow_facefog.core.codec.headers_png import chunk
+from airflow_facefog.core.codec.headers_png import chunk, picture_only
 from airflow_facefog.core.codec.picture import Header, Pixels, corrupt
 
 Samples = npt.NDArray[np.uint8 | np.uint16]
@@ -17,7 +17,7 @@ def decode(data: bytes, header: Header) -> tuple[Pixels, tuple[str, ...]]:
 
     Raises ImageError: CORRUPT.
     """
-    frame = imdecode(data)
+    frame = imdecode(picture_only(data))
     if frame is None:
         raise corrupt("this PNG is damaged: a checksum, the compressed data or a chunk is wrong")
     if frame.ndim == 2 and header.alpha:

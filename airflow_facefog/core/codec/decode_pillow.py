@@ -6,6 +6,7 @@ was applied to the header already.
 
 from __future__ import annotations
 
+import logging
 import struct
 from collections.abc import Callable
 from io import BytesIO
@@ -20,6 +21,9 @@ from airflow_facefog.core.records import Reason
 
 _FAULTS = (OSError, ValueError, SyntaxError, EOFError, IndexError, KeyError, TypeError, struct.error, RuntimeError)
 """What Pillow's decoders raise for damaged data (RuntimeError: libheif, libavif). MemoryError is not among them."""
+
+
+logging.getLogger("PIL").setLevel(logging.INFO)  # at DEBUG it logs the value of every TIFF tag it reads
 
 
 def decode(data: bytes, header: Header) -> tuple[Pixels, tuple[str, ...]]:

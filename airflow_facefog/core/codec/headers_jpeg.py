@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-from airflow_facefog.core.codec import exif
-from airflow_facefog.core.codec.ijg import matched_quality
+from airflow_facefog.core.codec import exif, ijg
 from airflow_facefog.core.codec.picture import Header, corrupt, truncated, unsupported
 from airflow_facefog.core.errors import ImageError
 from airflow_facefog.core.records import Reason
@@ -14,10 +13,16 @@ from airflow_facefog.core.records import Reason
 NEXT_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 """The next marker after entropy-coded data: not a stuffed byte, a restart or fill. One C-speed scan."""
 
+_PROGRESSIVE = (0xC2, 0xCA)
 _READ_SOF = frozenset({0xC0, 0xC1, 0xC2, 0xC9, 0xCA})
 _SOF = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _SAMPLING = {(1, 1): "444", (2, 1): "422", (2, 2): "420", (1, 2): "440", (4, 1): "411"}
 _MAX_ICC = 4 << 20
+_MCU = 32
+"""Side of the largest unit that any of our samplings codes as one (4:1:1); a multiple of all others."""
+_MAX_SEGMENTS = 10_000
+_MAX_SCANS = 100
+"""More scans make a small file cost minutes to decode; libjpeg's own progressive script has ten."""
 
 
 @dataclass(slots=True)
@@ -34,6 +39,7 @@ class _Seen:
     icc: dict[int, bytes] = field(default_factory=dict)
     adobe: int | None = None
     refinement: dict[int, list[int]] = field(default_factory=dict)
+    scans: int = 0
 
 
 def parse(data: bytes) -> Header:
@@ -51,7 +57,7 @@ def parse(data: bytes) -> Header:
 
 def _walk(data: bytes, seen: _Seen) -> None:
     pos = 2
-    while True:
+    for _ in range(_MAX_SEGMENTS):
         pos, marker = _marker_at(data, pos)
         if marker == 0xD9:
             return
@@ -66,18 +72,26 @@ def _walk(data: bytes, seen: _Seen) -> None:
             raise corrupt(f"a JPEG segment gives its length as {length}, less than the length field itself")
         _segment(marker, data[pos + 2 : pos + length], seen)
         pos += length
-        if marker == 0xDA and _scans_done(data, seen):
-            return
         if marker == 0xDA:
-            match = NEXT_MARKER.search(data, pos)
-            if match is None:
-                return  # no end marker: the strict decoder says so
-            pos = match.start()
+            following = _after_scan(data, pos, seen)
+            if following is None:
+                return
+            pos = following
+    raise corrupt(f"this JPEG has more than {_MAX_SEGMENTS} segments")
 
 
-def _scans_done(data: bytes, seen: _Seen) -> bool:
-    """Baseline needs no walk behind its first scan; only progressive files spread quality over many."""
-    return seen.sof not in (0xC2, 0xCA)
+def _after_scan(data: bytes, pos: int, seen: _Seen) -> int | None:
+    """Where the segment behind a scan begins; None when nothing more needs to be read.
+
+    Only progressive files spread their quality over several scans. A missing end is found by the strict decoder.
+    """
+    if seen.sof not in _PROGRESSIVE:
+        return None
+    seen.scans += 1
+    if seen.scans > _MAX_SCANS:
+        raise corrupt(f"this progressive JPEG has more than {_MAX_SCANS} scans")
+    match = NEXT_MARKER.search(data, pos)
+    return match.start() if match else None
 
 
 def _marker_at(data: bytes, pos: int) -> tuple[int, int]:
@@ -152,7 +166,7 @@ def _scan(body: bytes, seen: _Seen) -> None:
 
 def _require_complete(seen: _Seen) -> None:
     """A progressive file cut between two scans is a valid, coarse picture that no decoder complains about."""
-    if seen.sof not in (0xC2, 0xCA):
+    if seen.sof not in _PROGRESSIVE:
         return
     for identifier, *_ in seen.components:
         if any(seen.refinement.get(identifier, [99])):
@@ -161,15 +175,17 @@ def _require_complete(seen: _Seen) -> None:
 
 def _header(seen: _Seen) -> Header:
     channels = len(seen.components)
+    quality, turn = _quality(seen), exif.orientation(seen.exif)
     return Header(
         format="jpeg",
         width=seen.width,
         height=seen.height,
-        orientation=exif.orientation(seen.exif),
+        orientation=turn,
         channels=channels,
         lossless=False,
-        jpeg_quality=_quality(seen),
+        jpeg_quality=quality,
         jpeg_sampling=_sampling(seen),
+        same_steps=_exact(seen, quality) and _grid_stays(seen.width, seen.height, turn),
         cmyk=channels == 4,
         inverted=channels == 4 and seen.adobe is not None,
         icc=_icc(seen.icc),
@@ -179,7 +195,21 @@ def _header(seen: _Seen) -> Header:
 def _quality(seen: _Seen) -> int | None:
     """From the luma and chroma tables; inks (CMYK) have one table and no chroma."""
     components = seen.components[:1] if len(seen.components) == 4 else seen.components[:2]
-    return matched_quality([seen.tables[c[3]] for c in components if c[3] in seen.tables])
+    return ijg.matched_quality([seen.tables[c[3]] for c in components if c[3] in seen.tables])
+
+
+def _exact(seen: _Seen, quality: int | None) -> bool:
+    """Whether the tables are IJG's at ``quality``."""
+    if quality is None or len(seen.components) == 4:
+        return False
+    used = [seen.tables.get(c[3]) for c in seen.components]
+    return all(own == list(ijg.table(quality, i > 0)) for i, own in enumerate(used))
+
+
+def _grid_stays(width: int, height: int, turn: int) -> bool:
+    """Whether block corners fall on block corners again after the turn: each mirrored side must be whole MCUs."""
+    mirrors_x, mirrors_y = turn in (2, 3, 7, 8), turn in (3, 4, 6, 7)
+    return not ((mirrors_x and width % _MCU) or (mirrors_y and height % _MCU))
 
 
 def _sampling(seen: _Seen) -> str | None:
@@ -194,6 +224,7 @@ def _sampling(seen: _Seen) -> str | None:
 
 
 def _icc(parts: dict[int, bytes]) -> bytes | None:
-    if not parts or sum(map(len, parts.values())) > _MAX_ICC:
+    """The profile; one that is too large reads as a damaged one."""
+    if not parts:
         return None
-    return b"".join(parts[number] for number in sorted(parts))
+    return b"".join(parts[number] for number in sorted(parts))[:_MAX_ICC]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Iterator
 
 from airflow_facefog.core.codec import exif
 from airflow_facefog.core.codec.picture import Header, corrupt, truncated
@@ -11,6 +12,8 @@ from airflow_facefog.core.errors import ImageError
 from airflow_facefog.core.records import Reason
 
 _MAX_ICC = 4 << 20
+_MAX_CHUNKS = 1 << 17
+_PICTURE = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
 _CHANNELS = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}
 _DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
 
@@ -46,21 +49,38 @@ def chunk(data: bytes, kind: bytes) -> bytes | None:
 def _chunks(data: bytes) -> dict[bytes, bytes]:
     """First body of each chunk that matters here, after walking to IEND."""
     found: dict[bytes, bytes] = {}
+    for kind, start, end in _spans(data):
+        if kind in (b"acTL", b"fcTL", b"fdAT"):
+            raise ImageError(Reason.MULTI_FRAME, "this PNG is animated; split it into frames first")
+        if kind in (b"eXIf", b"iCCP", b"tRNS"):
+            found.setdefault(kind, data[start + 8 : end - 4])
+    return found
+
+
+def picture_only(data: bytes) -> bytes:
+    """``data`` with the signature and the chunks that make the picture alone.
+
+    libpng prints names out of broken metadata chunks on stderr, which ends in a log: it never gets to see them.
+    """
+    view = memoryview(data)
+    return b"".join((data[:8], *(view[start:end] for kind, start, end in _spans(data) if kind in _PICTURE)))
+
+
+def _spans(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """(kind, start, end) of each chunk up to IEND. Raises ImageError TRUNCATED, CORRUPT."""
     pos = 8
-    while True:
+    for _ in range(_MAX_CHUNKS):
         if pos + 12 > len(data):
             raise truncated("this PNG ends before its IEND chunk")
         (size,) = struct.unpack_from(">I", data, pos)
         kind = data[pos + 4 : pos + 8]
         if pos + 12 + size > len(data):
             raise truncated("this PNG ends inside a chunk")
-        if kind in (b"acTL", b"fcTL", b"fdAT"):
-            raise ImageError(Reason.MULTI_FRAME, "this PNG is animated; split it into frames first")
-        if kind in (b"eXIf", b"iCCP", b"tRNS"):
-            found.setdefault(kind, data[pos + 8 : pos + 8 + size])
+        yield kind, pos, pos + 12 + size
         if kind == b"IEND":
-            return found
+            return
         pos += 12 + size
+    raise corrupt(f"this PNG has more than {_MAX_CHUNKS} chunks")
 
 
 def _icc(body: bytes | None) -> bytes | None:

@@ -10,6 +10,7 @@ from airflow_facefog.core.errors import ImageError
 from airflow_facefog.core.records import Reason
 
 _MAX_ICC = 4 << 20
+_MAX_CHUNKS = 1000
 
 
 def parse(data: bytes) -> Header:
@@ -43,12 +44,15 @@ def parse(data: bytes) -> Header:
 def chunks(data: bytes, end: int) -> Iterator[tuple[bytes, bytes]]:
     """(fourcc, body) of every chunk up to ``end``. Raises ImageError TRUNCATED when one runs past it."""
     pos = 12
-    while pos + 8 <= end:
+    for _ in range(_MAX_CHUNKS):
+        if pos + 8 > end:
+            return
         size = int.from_bytes(data[pos + 4 : pos + 8], "little")
         if pos + 8 + size > end:
             raise truncated("a WebP chunk runs past the end of the file")
         yield data[pos : pos + 4], data[pos + 8 : pos + 8 + size]
         pos += 8 + size + (size & 1)
+    raise corrupt(f"this WebP has more than {_MAX_CHUNKS} chunks")
 
 
 def _vp8(body: bytes) -> tuple[int, int]:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from airflow_facefog.core.codec.picture import corrupt, truncated
 
+_MAX_BOXES = 100_000
+
 
 @dataclass(frozen=True, slots=True)
 class Box:
@@ -24,7 +26,9 @@ def boxes(data: bytes, base: int = 0) -> Iterator[Box]:
     Raises ImageError: TRUNCATED when a box runs past the end, CORRUPT when one is shorter than its own head.
     """
     pos = 0
-    while pos < len(data):
+    for _ in range(_MAX_BOXES):
+        if pos >= len(data):
+            return
         if pos + 8 > len(data):
             raise truncated("an ISO media box ends inside its head")
         size, kind = struct.unpack_from(">I4s", data, pos)
@@ -40,6 +44,7 @@ def boxes(data: bytes, base: int = 0) -> Iterator[Box]:
             raise truncated("this ISO media file ends inside a box")
         yield Box(kind, base + pos + head, data[pos + head : pos + size])
         pos += size
+    raise corrupt(f"an ISO media box holds more than {_MAX_BOXES} boxes")
 
 
 def children(box: Box, *, skip: int = 0) -> list[Box]:

@@ -23,7 +23,9 @@ class Header:
 
     ``orientation`` is the EXIF value 1..8 that turns the stored frame upright. ``bit_depth`` counts bits per sample.
     ``jpeg_quality`` is the nearest-not-lower IJG quality 1..100 of the quantisation tables; ``jpeg_sampling`` one of
-    444, 422, 420, 440, 411, gray, or None when it is none of them. ``lossless`` says whether the stored codec is.
+    444, 422, 420, 440, 411, gray, or None when it is none of them. ``same_steps``: a JPEG at ``jpeg_quality`` rounds the
+    upright picture to the very steps it already lies on (IJG tables, block grid not moved by the turn, colour unchanged).
+    ``lossless`` says whether the stored codec is.
     """
 
     format: str
@@ -38,6 +40,7 @@ class Header:
     lossless: bool = True
     jpeg_quality: int | None = None
     jpeg_sampling: str | None = None
+    same_steps: bool = False
     cmyk: bool = False
     inverted: bool = False
     notes: tuple[str, ...] = ()

@@ -14,10 +14,16 @@ from airflow_facefog.core.records import Reason
 
 FOREIGN_QUALITY = 92
 """For pictures that were no JPEG before (HEIC, or a policy that asks for JPEG)."""
+MOVED_QUALITY = 90
+"""When rounding to the source's quality would round a second time on other steps: a turn that moved the block grid, a
+camera's own tables, converted colour. Measured on 10 photos, worst 16-px tile: 13.4 RMS at q50..75, 6.2 at 90 (limit 8);
+on the same steps 4.0."""
+COARSE_QUALITY = 75
+"""For sources below ``MIN_QUALITY``: 30 → 50 reached 8.5 RMS in a tile, 30 → 75 reached 4.8."""
 
 
 def write(pixels: Pixels, header: Header, output: OutputFormat) -> Encoded:
-    """Encode at the source's IJG quality (nearest not lower, at least 50) and sampling, or the policy's quality.
+    """Encode at the source's IJG quality (higher where that would not do, see above) and sampling, or the policy's.
 
     Raises ImageError ENCODE_FAILED for alpha or more than 65500 px a side.
     """
@@ -36,7 +42,11 @@ def write(pixels: Pixels, header: Header, output: OutputFormat) -> Encoded:
 def _quality(header: Header, output: OutputFormat) -> int:
     if output.quality != "source":
         return output.quality
-    return max(MIN_QUALITY, header.jpeg_quality or FOREIGN_QUALITY)
+    if header.jpeg_quality is None:
+        return FOREIGN_QUALITY
+    if not header.same_steps:
+        return max(MOVED_QUALITY, header.jpeg_quality)
+    return header.jpeg_quality if header.jpeg_quality >= MIN_QUALITY else COARSE_QUALITY
 
 
 def _sampling(pixels: Pixels, header: Header) -> str:
