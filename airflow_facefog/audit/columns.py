@@ -65,7 +65,7 @@ source_etag text? version of the item as its store reports it
 width integer? pixels, upright
 height integer? pixels, upright
 format text? source format
-orientation_applied flag? 1 when an EXIF orientation was applied
+orientation_applied integer? EXIF orientation that was applied, 1 to 8 (1: none was needed)
 reason text? why, from a closed list
 error_class text? class of the error; never its message
 output_uri text? published object

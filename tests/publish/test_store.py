@@ -283,3 +283,19 @@ def test_leaky_places_are_refused(uri):
     """A cache would leave copies on the local disk, and http cannot be written: both are refused at once."""
     with pytest.raises((ConfigurationError, ValueError)):
         Store(UPath(uri))
+
+
+def test_no_call_that_lineage_would_see(store, monkeypatch):
+    """Airflow reports ``open``, ``copy`` and ``move`` of its paths as lineage, raw URIs included: the store calls none."""
+
+    def reported(self: UPath, *_: object, **__: object) -> None:
+        raise AssertionError("this call would be reported to lineage")
+
+    for kind in type(store.root).__mro__:
+        for name in ("open", "copy", "move", "rename", "copy_into", "move_into"):
+            if name in vars(kind):
+                monkeypatch.setattr(kind, name, reported)
+    assert store.create("a/1", b"1")
+    assert store.create_many([("a/2", b"2"), ("a/1", b"x")]) == [True, False]
+    store.replace("a/2", b"3")
+    assert (store.read("a/2"), store.list(), store.size("a/1"), store.delete("a/1")) == (b"3", ["a/1", "a/2"], 1, True)

@@ -1,0 +1,172 @@
+"""The one column list and its Parquet form."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from airflow_facefog.audit import schema
+from airflow_facefog.audit.parquet import arrow_schema, from_parquet, read_arrow, to_arrow, to_parquet
+from airflow_facefog.core.errors import ConfigurationError
+from airflow_facefog.core.records import DetectionRecord, ImageRecord, IntentRecord
+
+RECORDS = [(schema.IMAGE, ImageRecord), (schema.DETECTION, DetectionRecord), (schema.INTENT, IntentRecord)]
+
+TEXT = st.text(st.characters(codec="utf-8"), max_size=8)
+VALUES = {
+    "text": TEXT, "json": TEXT, "timestamp": TEXT, "integer": st.integers(-(2**63), 2**63 - 1),
+    "flag": st.integers(0, 1), "float": st.floats(allow_nan=False),
+}  # fmt: skip
+
+
+def image(n: int, **changes: object) -> ImageRecord:
+    """A published image row."""
+    row = ImageRecord("r" * 32, 0, f"{n:064x}", "published", "b" * 16, "a1", image_id=f"{n + 7:064x}", n_detections=2)
+    return replace(row, **changes)
+
+
+def rows_of(table: schema.Table) -> st.SearchStrategy[dict[str, object]]:
+    """Any legal row of a table."""
+    columns = {c.name: st.none() | VALUES[c.type] if c.nullable else VALUES[c.type] for c in table.columns}
+    return st.fixed_dictionaries(columns)
+
+
+@pytest.mark.parametrize(("table", "record"), RECORDS, ids=lambda v: getattr(v, "name", ""))
+def test_records_are_the_columns(table, record):
+    """Records and tables cannot drift apart: same names, same order, and the same idea of what may be missing."""
+    assert [f.name for f in fields(record)] == list(table.column_names)
+    for field, column in zip(fields(record), table.columns, strict=True):
+        assert ("None" in str(field.type)) == column.nullable, column.name
+        base = {"str": ("text", "json", "timestamp"), "int": ("integer", "flag"), "float": ("float",)}
+        assert column.type in base[str(field.type).split(" |")[0]], column.name
+        assert not (field.default is None and not column.nullable)
+
+
+@pytest.mark.parametrize("table", schema.TABLES.values(), ids=lambda t: t.name)
+def test_primary_keys_exist_and_are_never_null(table):
+    """A primary key names columns of its table, and none of them may be missing."""
+    columns = {c.name: c for c in table.columns}
+    assert len(columns) == len(table.columns)
+    assert table.primary_key
+    assert not any(columns[name].nullable for name in table.primary_key)
+
+
+def test_the_protocol_decides_the_keys():
+    """Identity is the listed item: image, detection and intent rows are keyed by source_ref under run and generation."""
+    item = ("run_key", "generation", "source_ref")
+    assert schema.RUN.primary_key == item[:2]
+    assert schema.IMAGE.primary_key == item
+    assert schema.DETECTION.primary_key == (*item, "det_idx")
+    assert schema.INTENT.primary_key[:4] == (*item, "attempt_id")
+    assert schema.SOURCE.primary_key == ("source_ref",)
+
+
+def test_docs_show_the_schema():
+    """docs/audit.md holds exactly the generated tables."""
+    text = (Path(__file__).parents[2] / "docs" / "audit.md").read_text("utf-8")
+    shown = re.search(r"<!-- generated: schema -->\n(.*?)<!-- end -->", text, re.DOTALL)
+    assert shown is not None
+    assert shown.group(1) == schema.markdown()
+
+
+def test_no_column_holds_what_the_audit_promises_not_to_hold():
+    """No crop, embedding, landmark, attribute or perceptual hash of raw images, ever; no error messages."""
+    banned = {"crop", "embedding", "landmark", "landmarks", "age", "gender", "phash", "dhash", "thumbnail", "message"}
+    for table in schema.TABLES.values():
+        for name in table.column_names:
+            assert not banned & set(name.split("_")), name
+
+
+def test_schema_is_light():
+    """The column list can be read while a Dag is parsed."""
+    code = (
+        "import sys, airflow_facefog.audit.schema, airflow_facefog.audit.parquet, airflow_facefog.audit.sql;"
+        "print(sorted({'pyarrow','sqlalchemy','numpy','airflow','upath'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("table", schema.TABLES.values(), ids=lambda t: t.name)
+@settings(max_examples=15, deadline=None)
+@given(data=st.data())
+def test_parquet_round_trip(table, data):
+    """Any legal rows come back as they were, in order, and the same rows make the same bytes."""
+    rows = data.draw(st.lists(rows_of(table), max_size=4))
+    encoded = to_parquet(table.name, rows)
+    assert from_parquet(table.name, encoded) == rows
+    assert to_parquet(table.name, rows) == encoded
+
+
+def test_records_and_mappings_make_the_same_bytes():
+    """A part does not depend on whether its rows were records or mappings."""
+    rows = [image(n) for n in range(5)]
+    assert to_parquet("facefog_image", rows) == to_parquet("facefog_image", [asdict(row) for row in rows])
+
+
+def test_infinite_psnr_survives():
+    """Bit-equal outside means an infinite PSNR; it is a value, not a gap."""
+    (row,) = from_parquet("facefog_image", to_parquet("facefog_image", [image(1, outside_psnr=float("inf"))]))
+    assert row["outside_psnr"] == float("inf")
+
+
+@pytest.mark.parametrize(
+    ("rows", "says"),
+    [
+        ([image(1, status=None)], "facefog_image.status"),
+        ([image(1, width="secret-name.jpg")], "facefog_image.width"),
+        ([image(1, refogged=300)], "facefog_image.refogged"),
+        ([image(1, source_group="\udcff")], "facefog_image.source_group"),
+        ([{**asdict(image(1)), "crop": "x"}], "no column 'crop'"),
+        ([{k: v for k, v in asdict(image(1)).items() if k != "run_key"}], "facefog_image.run_key"),
+        ([asdict(image(1)), {**asdict(image(2)), "face": "x"}], "no column 'face'"),
+    ],
+)
+def test_wrong_rows_are_refused(rows, says):
+    """A missing, unknown or mistyped value stops the write and is named by its column, never quoted."""
+    with pytest.raises(ValueError, match=re.escape(says)) as caught:
+        to_parquet("facefog_image", rows)
+    assert "secret" not in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
+def test_unknown_table_is_named():
+    """A typo in a table name lists the real ones."""
+    with pytest.raises(KeyError, match="facefog_image"):
+        to_parquet("image", [])
+
+
+@pytest.mark.parametrize("cut", [0, 10, -1])
+def test_damaged_parts_are_refused(cut):
+    """A truncated or foreign part is an error, not an empty table."""
+    data = to_parquet("facefog_image", [image(1)])[:cut]
+    with pytest.raises(ConfigurationError, match="facefog_image"):
+        from_parquet("facefog_image", data)
+
+
+def test_a_part_of_another_table_is_refused():
+    """Rows of one table are never read as rows of another."""
+    with pytest.raises(ConfigurationError, match="not facefog_detection"):
+        from_parquet("facefog_detection", to_parquet("facefog_image", [image(1)]))
+
+
+def test_some_columns_only():
+    """A look-up reads the columns that it needs."""
+    part = to_parquet("facefog_image", [image(1), image(2)])
+    found = read_arrow("facefog_image", part, ["source_ref", "status"])
+    assert found.column_names == ["source_ref", "status"]
+    assert found.num_rows == 2
+
+
+def test_arrow_types():
+    """Flags are small integers, so that every SQL dialect can sum them."""
+    assert arrow_schema("facefog_image").field("refogged").type == pa.int8()
+    assert to_arrow("facefog_image", []).num_rows == 0

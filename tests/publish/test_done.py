@@ -1,0 +1,179 @@
+"""What counts as done: only what the pinned snapshot still shows, matched with certainty on the audit side."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import uuid
+from dataclasses import asdict
+
+import pytest
+from upath import UPath
+
+from airflow_facefog.audit.parquet import to_parquet
+from airflow_facefog.core.errors import ConfigurationError
+from airflow_facefog.core.keys import KeyRing
+from airflow_facefog.core.records import ImageRecord
+from airflow_facefog.publish.done import DoneHit, DoneIndex, record_refusals
+from airflow_facefog.publish.layout import output_key
+from airflow_facefog.publish.parts import items_of
+from airflow_facefog.publish.snapshots import RunManifestRef, commit_snapshot, newest_seq
+from airflow_facefog.publish.store import Store
+
+KEYS = KeyRing.from_master(b"k" * 32)
+
+
+class World:
+    """A destination, an audit, and runs that leave in both what finalise leaves."""
+
+    def __init__(self, layout: str = "named") -> None:
+        name = uuid.uuid4().hex
+        self.layout = layout
+        self.dest, self.audit = Store(UPath(f"memory://{name}/out")), Store(UPath(f"memory://{name}-audit"))
+
+    def run(self, name: str, when: int, ends: dict[str, tuple[str, str, str]], recipe: str = "R") -> None:
+        """Finalise a run. ``ends``: source → (status, raw bytes, output bytes)."""
+        images = [asdict(self.row(name, source, *end)) for source, end in sorted(ends.items())]
+        self.audit.create(f"runs/{name}/0/image.parquet", to_parquet("facefog_image", images))
+        record_refusals(self.audit, recipe_hash=recipe, run_key=name, generation=0, images=images)
+        published, withdrawn = items_of(images, {source: KEYS.item_id(source) for source in ends}, self.dest)
+        ref = RunManifestRef(name, 0, f"2026-01-01T00:{when:02}:00+00:00", recipe)
+        commit_snapshot(self.dest, dataset="default", run=ref, published=published, withdrawn=withdrawn)
+
+    def row(self, run: str, source: str, status: str, raw: str, output: str) -> ImageRecord:
+        """One image row."""
+        base = ImageRecord(
+            run, 0, source, status.partition(":")[0], "b", "a", image_id=raw, reason=status.partition(":")[2] or None
+        )
+        if status != "published":
+            return base
+        sha = hashlib.sha256(output.encode()).hexdigest()
+        uri = self.dest.uri(output_key(self.layout, f"{source}.png", sha, "png"))
+        return ImageRecord(
+            run,
+            0,
+            source,
+            status,
+            "b",
+            "a",
+            image_id=raw,
+            output_uri=uri,
+            output_sha256=sha,
+            output_bytes=1,
+            width=1,
+            height=1,
+        )
+
+    def done(self) -> DoneIndex:
+        """The index on the newest snapshot."""
+        return DoneIndex.load(self.dest, self.audit, "default", newest_seq(self.dest))
+
+
+def test_nothing_is_done_at_first():
+    """Without a snapshot nothing is skipped and no store is read."""
+    index = World().done()
+    assert index.find("R", "i1", "s1") is None
+    assert index.quarantined("R", "i1") is False
+
+
+def test_equal_recipe_bytes_and_source_are_done():
+    """A hit names run, object and hash; another recipe, other bytes or another source are no hit."""
+    world = World()
+    world.run("r1", 1, {"s1": ("published", "i1", "o1"), "s2": ("published", "i2", "o2")})
+    index = world.done()
+    hit = index.find("R", "i1", "s1")
+    assert isinstance(hit, DoneHit)
+    assert (hit.run_key, hit.output_sha256) == ("r1", hashlib.sha256(b"o1").hexdigest())
+    assert hit.output_uri.startswith(world.dest.uri())
+    for question in (("R2", "i1", "s1"), ("R", "i9", "s1"), ("R", "i1", "s2"), ("R", "i2", "s1")):
+        assert index.find(*question) is None
+    assert index.find("R", "i2", None) == index.find("R", "i2", "s2")
+
+
+def test_only_what_is_still_shown_counts():
+    """Withdrawn and replaced outputs are not done; a source that went back to old bytes is processed again."""
+    world = World()
+    world.run("r1", 1, {s: ("published", "i1", "o1") for s in ("s1", "s2", "s3")})
+    world.run(
+        "r2",
+        2,
+        {
+            "s1": ("failed:source_missing", None, ""),
+            "s2": ("published", "i2", "o2"),
+            "s3": ("skipped:already_done", "i1", ""),
+        },
+    )
+    index = world.done()
+    assert index.find("R", "i1", "s1") is None
+    assert index.find("R", "i1", "s2") is None
+    assert index.find("R", "i2", "s2").run_key == "r2"
+    assert index.find("R", "i1", "s3").run_key == "r1"
+
+
+def test_the_pinned_snapshot_decides():
+    """A plan keeps seeing the snapshot that it pinned, whatever finishes meanwhile."""
+    world = World()
+    world.run("r1", 1, {"s1": ("published", "i1", "o1")})
+    pinned = newest_seq(world.dest)
+    world.run("r2", 2, {"s1": ("quarantined:corrupt", "i9", "")})
+    assert DoneIndex.load(world.dest, world.audit, "default", pinned).find("R", "i1", "s1") is not None
+    assert world.done().find("R", "i1", "s1") is None
+
+
+def test_a_shared_object_with_one_item_withdrawn_is_not_certain():
+    """In the content layout equal pixels share an object; when one item is gone none of them counts as done."""
+    world = World("content")
+    world.run(
+        "r1", 1, {"s1": ("published", "i1", "same"), "s2": ("published", "i2", "same"), "s3": ("published", "i3", "o3")}
+    )
+    assert world.done().find("R", "i1", None) is not None
+    world.run("r2", 2, {"s1": ("failed:source_missing", None, "")})
+    assert world.done().find("R", "i1", None) is None
+    assert world.done().find("R", "i3", None).run_key == "r1"
+
+
+def test_refused_images_are_remembered_per_recipe():
+    """An image that a sealed run quarantined is known as refused, under that recipe only, also without any snapshot."""
+    world = World()
+    world.run("r1", 1, {"s1": ("quarantined:corrupt", "i1", ""), "s2": ("failed:source_unreadable", "i2", "")})
+    assert newest_seq(world.dest) is None
+    index = world.done()
+    assert (index.quarantined("R", "i1"), index.quarantined("R", "i2"), index.quarantined("R2", "i1")) == (
+        True,
+        False,
+        False,
+    )
+
+
+def test_repeated_refusals_are_noted_once():
+    """A bad file that stays in the source does not add a note to the audit every day."""
+    world = World()
+    world.run("r1", 1, {"s1": ("quarantined:corrupt", "i1", "")})
+    world.run("r2", 2, {"s1": ("quarantined:already_quarantined", "i1", "")})
+    assert world.audit.list("refusals") == ["refusals/R/r1-0"]
+    assert world.done().quarantined("R", "i1")
+
+
+def test_a_missing_audit_part_is_an_error():
+    """A snapshot whose audit is gone breaks a promise: it is told, not worked around."""
+    world = World()
+    world.run("r1", 1, {"s1": ("published", "i1", "o1")})
+    world.audit.delete("runs/r1/0/image.parquet")
+    with pytest.raises(ConfigurationError, match="audit of run r1"):
+        world.done()
+
+
+def test_threads_may_ask_at_once():
+    """Many threads asking for refusals agree, and the audit is read once."""
+    world = World()
+    world.run("r1", 1, {"s1": ("quarantined:corrupt", "i1", "")})
+    index, answers, reads = world.done(), [], []
+    real = world.audit.list
+    world.audit.list = lambda prefix="": reads.append(prefix) or real(prefix)
+    threads = [threading.Thread(target=lambda: answers.append(index.quarantined("R", "i1"))) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert answers == [True] * 8
+    assert reads == ["refusals/R"]
