@@ -44,16 +44,6 @@ class HasCanary(Protocol):
         ...
 
 
-@runtime_checkable
-class HasMembers(Protocol):
-    """A detector made of others, each of which is checked."""
-
-    @property
-    def members(self) -> tuple[Detector, ...]:
-        """The detectors it asks."""
-        ...
-
-
 @functools.lru_cache(maxsize=1)
 def bundled() -> Canary:
     """The bundled portrait: one face, (39, 21, 85, 78), at confidence .5 or more."""
@@ -79,7 +69,9 @@ def check_canary(detector: Detector) -> None:
     A detector without a canary of its own is shown the bundled picture twice and must give one answer.
     TransientError and PermanentError of the detector pass through.
     """
-    if isinstance(detector, HasMembers):
+    from airflow_facefog.detectors.union import UnionDetector
+
+    if isinstance(detector, UnionDetector):
         for member in detector.members:
             check_canary(member)
         return

@@ -99,13 +99,25 @@ def parse(spec: DetectorSpec | None) -> LocalSpec | OnnxSpec | ScriptedSpec | Py
     try:
         return _ADAPTER.validate_python(mapping)
     except ValidationError as error:
-        problems = "; ".join(
-            ".".join(str(p) for p in item["loc"] if p not in KINDS) + f": {item['msg']}"
-            for item in error.errors(include_url=False, include_input=False)
-        )
-        raise ConfigurationError(f"detector {mapping['kind']!r} refused: {problems}") from None
+        problems = error.errors(include_url=False, include_input=False)
+        raise ConfigurationError(
+            f"detector {mapping['kind']!r} refused: " + "; ".join(_explain(item) for item in problems)
+        ) from None
 
 
+def _explain(item: Any) -> str:
+    where = [part for part in item["loc"] if part not in KINDS]
+    if item["type"] == "extra_forbidden":
+        kinds = [part for part in item["loc"] if part in _MODELS]
+        model = CanarySpec if "canary" in where[:-1] else _MODELS[str(kinds[-1])]
+        return f"unknown setting {where[-1]!r}; valid here: {', '.join(sorted(model.model_fields))}"
+    message = item["msg"].removeprefix("Value error, ")
+    return ": ".join([".".join(map(str, where)), message]) if where else str(message)
+
+
+_MODELS: dict[Any, type[BaseModel]] = {
+    "local": LocalSpec, "onnx": OnnxSpec, "union": UnionSpec, "scripted": ScriptedSpec, "python": PythonSpec
+}  # fmt: skip
 _ADAPTER: TypeAdapter[LocalSpec | OnnxSpec | ScriptedSpec | PythonSpec | UnionSpec] = TypeAdapter(AnySpec)
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from airflow_facefog.core.detector import Detector, DetectorInfo
+from airflow_facefog.core.errors import ConfigurationError
 from airflow_facefog.core.records import Detection
 
 if TYPE_CHECKING:
@@ -16,9 +17,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class UnionDetector:
-    """All detections of all ``members``, in their order. One member that raises fails the picture for all."""
+    """All detections of all ``members``, in their order. One member that raises fails the picture for all.
+
+    Raises ConfigurationError when there is no member.
+    """
 
     members: tuple[Detector, ...]
+
+    def __post_init__(self) -> None:
+        if not self.members:
+            raise ConfigurationError("a union of no detectors would find nothing in every image; give at least one")
 
     @property
     def info(self) -> DetectorInfo:

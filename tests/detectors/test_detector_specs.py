@@ -69,13 +69,17 @@ def test_unknown_kinds_are_answered_with_the_known_ones(spec):
 @pytest.mark.parametrize(
     ("spec", "named"),
     [
-        ("local?minside=3", "minside"),
+        ("local?minside=3", "unknown setting 'minside'; valid here: kind, max_side, min_side"),
+        (
+            {"kind": "onnx", "path": "x", "canary": {"picture": "p", "class_name": "c", "x": 1}},
+            "valid here: class_name",
+        ),
         ("local?min_side=big", "min_side"),
         ("local?min_side=2000", "above max_side"),
         ({"kind": "onnx"}, "path"),
         ({"kind": "onnx", "path": "x", "layout": "v4"}, "layout"),
         ({"kind": "onnx", "path": "x", "canary": {"picture": "p"}}, "class_name"),
-        (["local", "local?x=1"], "x"),
+        (["local", "local?x=1"], "unknown setting 'x'; valid here: kind, max_side"),
     ],
 )
 def test_wrong_settings_are_named(spec, named):

@@ -133,6 +133,12 @@ def test_a_union_fails_with_its_members(script):
         union.detect(picture(), 0.1)
 
 
+def test_a_union_of_none_is_refused():
+    """Nobody looking is not the same as nothing found."""
+    with pytest.raises(ConfigurationError, match="at least one"):
+        UnionDetector(())
+
+
 def test_the_embedded_detector_finds_the_canary():
     """The bundled portrait is found by the embedded model, at any sensible input size."""
     check_canary(LocalDetector())
