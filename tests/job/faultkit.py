@@ -1,0 +1,332 @@
+"""Faults for whole runs: processes that die, stop or go on at a chosen write, detectors that break, and what must hold.
+
+A write becomes visible by ``os.link`` or ``os.replace`` and by nothing else, so counting these counts every protocol point:
+killed *before* the n-th, an attempt leaves its temporary file and the state of n-1 writes; *after*, the n-th too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jobkit
+import numpy as np
+from jobkit import KEYS, World, picture, save
+
+from airflow_facefog.core.detector import DetectorInfo
+from airflow_facefog.core.errors import DetectorError
+from airflow_facefog.core.records import Detection
+from airflow_facefog.detectors.canary import Canary
+from airflow_facefog.job.batch import run_batch
+from airflow_facefog.job.finalise import finalise
+from airflow_facefog.job.model import Attempt
+from airflow_facefog.job.plan import make_plan
+
+TRIGGER_BGR = (255, 255, 0)
+"""Cyan: a picture that holds it makes a ``FaultyDetector`` break."""
+
+_processes = multiprocessing.get_context("forkserver")
+_processes.set_forkserver_preload(
+    [
+        "pytest", "cv2", "numpy", "pyarrow.parquet", "simplejpeg", "airflow_facefog.core.codec",
+        "airflow_facefog.core.fog", "airflow_facefog.core.verify", "airflow_facefog.detectors",
+        "airflow_facefog.job.finalise", "airflow_facefog.publish.snapshots", "airflow_facefog.publish.protocol",
+    ]
+)  # fmt: skip
+
+
+# ------------------------------------------------------------------ detectors
+
+
+class FaultyDetector(jobkit.MarkerDetector):
+    """A marker detector with a fault, shown when the picture holds cyan (``blind``: after ``after`` pictures)."""
+
+    def __init__(self, fault: str, after: int = 0) -> None:
+        self._fault = fault
+        self._after = after
+        self._seen = itertools.count(1)
+        self._blind = False
+
+    @property
+    def info(self) -> DetectorInfo:
+        """Identity: the fault is not part of it."""
+        return DetectorInfo("faulty", "faulty", "1", "1" * 64, "faulty-1", None)
+
+    def canary(self) -> Canary | None:
+        """A picture with one marker."""
+        return Canary(picture(999, markers=[(40, 30, 72, 70)]), "face", 0.5, (40, 30, 72, 70))
+
+    def detect(self, pixels: Any, floor: float) -> Sequence[Detection]:
+        """Break on cyan; otherwise find markers."""
+        canary = pixels.shape == (120, 160, 3) and bool((pixels == picture(999, markers=[(40, 30, 72, 70)])).all())
+        if self._fault == "blind":
+            if not canary and next(self._seen) > self._after:
+                self._blind = True
+            return [] if self._blind else super().detect(pixels, floor)
+        if self._fault == "core":
+            import resource
+
+            limit = resource.getrlimit(resource.RLIMIT_CORE)[0]
+            return [Detection(d.xyxy, d.confidence, "face" if canary else f"core_{limit}_{in_child()}")
+                    for d in super().detect(pixels, floor)]  # fmt: skip
+        if not canary and _cyan(pixels):
+            FAULTS[self._fault](pixels)
+        return super().detect(pixels, floor)
+
+
+def _cyan(pixels: Any) -> bool:
+    blue, green, red = (pixels[:, :, i].astype(int) for i in range(3))
+    return bool(((blue > 200) & (green > 200) & (red < 90)).sum() > 16)
+
+
+def in_child() -> bool:
+    """Whether this process is the spawned child of an isolated attempt."""
+    import sys
+
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    return spec is not None and spec.name == "airflow_facefog.job.child"
+
+
+def _kill_attempt(_pixels: Any) -> None:
+    os.kill(os.getppid() if in_child() else os.getpid(), signal.SIGKILL)
+
+
+def _segfault(_pixels: Any) -> None:
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+
+def _quote(pixels: Any) -> None:
+    raise ValueError(f"cannot broadcast {pixels.tolist()} {pixels.tobytes()!r}")
+
+
+def _no_memory(pixels: Any) -> None:
+    raise MemoryError(pixels)
+
+
+def _interrupt(pixels: Any) -> None:
+    raise KeyboardInterrupt(pixels)
+
+
+def _distrust(_pixels: Any) -> None:
+    raise DetectorError("the model file changed while it was in use")
+
+
+FAULTS: dict[str, Callable[[Any], None]] = {
+    "exit": lambda _: os._exit(7), "segfault": _segfault, "attempt": _kill_attempt, "hang": lambda _: time.sleep(600),
+    "value": _quote, "memory": _no_memory, "interrupt": _interrupt, "distrust": _distrust,
+}  # fmt: skip
+
+
+def faulty(fault: str, **options: Any) -> dict[str, Any]:
+    """The spec of a ``FaultyDetector``."""
+    return {"kind": "python", "factory": "faultkit:FaultyDetector", "options": {"fault": fault, **options}}
+
+
+def bad_photo(world: World, name: str = "photo_bad.jpg", seed: int = 500) -> Path:
+    """A photo that holds a marker and the colour that breaks a ``FaultyDetector``."""
+    image = picture(seed, markers=[(40, 30, 72, 70)])
+    image[80:110, 100:140] = TRIGGER_BGR
+    return save(world.raw / name, image, quality=98)
+
+
+def small_photos(world: World, n: int) -> None:
+    """``n`` small JPEGs with one marker each."""
+    for i in range(n):
+        save(world.raw / f"photo_{i}.jpg", picture(i, (64, 48), markers=[(16, 12, 32, 28)]))
+
+
+# ------------------------------------------------------------------ processes
+
+
+def count_writes(act: Callable[[int, str, str], None]) -> None:
+    """Call ``act(number, "before" | "after", path)`` around every link and rename of this process."""
+    numbers = itertools.count(1)
+
+    def watched(original: Callable[..., None]) -> Callable[..., None]:
+        def effect(old: Any, new: Any, **options: Any) -> None:
+            number = next(numbers)
+            act(number, "before", str(new))
+            original(old, new, **options)
+            act(number, "after", str(new))
+
+        return effect
+
+    os.link = watched(os.link)  # type: ignore[assignment]
+    os.replace = watched(os.replace)  # type: ignore[assignment]
+
+
+def strike(number: int, moment: str, signal_number: int) -> None:
+    """Send this process a signal at its n-th write."""
+
+    def act(n: int, when: str, _path: str) -> None:
+        if (n, when) == (number, moment):
+            os.kill(os.getpid(), signal_number)
+
+    count_writes(act)
+
+
+class FileSink:
+    """Stands for SQL: one file per run, replaced as one transaction would be."""
+
+    def __init__(self, root: Path) -> None:
+        self.path = root / "sql.json"
+
+    def write_run(self, run: Any, images: Any, detections: Any, intents: Any = (), sources: Any = ()) -> None:
+        """Write the whole run or nothing."""
+        body = {"run": run["status"], "images": len(images), "intents": len(intents), "sources": len(sources)}
+        temporary = self.path.with_suffix(".tmp")
+        temporary.write_text(json.dumps(body))
+        os.replace(temporary, self.path)
+
+
+def run_all(world: World, name: str, **changes: Any) -> dict[str, Any]:
+    """Plan, batches, finalise, as a scheduler would: what was planned is not planned again. ``name`` makes attempt ids."""
+    planned = world.root / "refs.json"
+    if not planned.exists():
+        planned.write_text(json.dumps(make_plan(world.request(**changes), KEYS)))
+    refs = json.loads(planned.read_text())
+    for index, ref in enumerate(refs):
+        run_batch(ref["plan"], ref["batch"], attempt=Attempt(f"{name}-{index}"), keys=KEYS, workers=1)
+    return finalise(refs[0]["plan"], attempt=Attempt(f"{name}-f"), keys=KEYS, sql=FileSink(world.root))  # type: ignore[arg-type]
+
+
+def die_at(root: str, number: int, moment: str, changes: dict[str, Any]) -> None:
+    """Child process: a whole run that is killed at its n-th write."""
+    world = World(Path(root))
+    strike(number, moment, signal.SIGKILL)
+    run_all(world, "dead", **changes)
+
+
+def attempt_batch(ref: dict[str, Any], name: str, answer: str, stop: tuple[int, str] | None = None) -> None:
+    """Child process: one attempt at one batch; its result or error goes to the file ``answer``."""
+    if stop is not None:
+        strike(*stop, signal.SIGSTOP)
+    try:
+        result: Any = run_batch(ref["plan"], ref["batch"], attempt=Attempt(name), keys=KEYS, workers=1)
+    except BaseException as error:  # told to the parent
+        result = {"error": type(error).__name__}
+    Path(answer).write_text(json.dumps(result))
+
+
+def process(target: Callable[..., None], *args: Any) -> Any:
+    """Start a real process."""
+    started = _processes.Process(target=target, args=args)
+    started.start()
+    return started
+
+
+def ended(started: Any, timeout_s: float = 60.0) -> int:
+    """Wait for a process; its exit code, negative for a signal."""
+    started.join(timeout_s)
+    assert started.exitcode is not None, "the process hangs"
+    return int(started.exitcode)
+
+
+def wait_stopped(started: Any, timeout_s: float = 60.0) -> None:
+    """Wait until a process has stopped itself."""
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        assert started.is_alive(), "the process ended before it stopped"
+        if Path(f"/proc/{started.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T":
+            return
+        time.sleep(0.02)
+    raise AssertionError("the process never stopped")
+
+
+def together(*calls: Callable[[], Any]) -> list[Any]:
+    """Run calls in threads that start at the same moment; their results, or the errors they raised."""
+    results: list[Any] = [None] * len(calls)
+    barrier = threading.Barrier(len(calls))
+
+    def run(index: int) -> None:
+        barrier.wait()
+        try:
+            results[index] = calls[index]()
+        except Exception as error:
+            results[index] = error
+
+    threads = [threading.Thread(target=run, args=(index,)) for index in range(len(calls))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return results
+
+
+# ------------------------------------------------------------------ invariants
+
+
+def rows(table: str, path: Path) -> list[dict[str, Any]]:
+    """Rows of an audit part."""
+    from airflow_facefog.audit.parquet import from_parquet
+
+    return from_parquet(f"facefog_{table}", path.read_bytes())
+
+
+def intents(world: World) -> set[tuple[str, str]]:
+    """(key, sha256) of every intent of every attempt."""
+    parts = world.audit.glob("intents/**/intent-*.parquet")
+    return {(row["output_key"], row["output_sha256"]) for part in parts for row in rows("intent", part)}
+
+
+def objects(world: World) -> dict[str, str]:
+    """Every visible object: key → sha256."""
+    return {
+        f"data/{name}": hashlib.sha256(data).hexdigest()
+        for name, data in world.published().items()
+        if not Path(name).name.startswith(".facefog-")
+    }
+
+
+def claims(world: World) -> set[tuple[str, str]]:
+    """(key, sha256) of every published row of every commit and every sealed run."""
+    parts = [Path(path) for path in world.audit.glob("runs/*/*/image.parquet")]
+    for commit in world.audit.glob("commits/**/*.json"):
+        parts.append(world.audit / json.loads(commit.read_text())["image"]["key"])
+    prefix = f"file://{world.clean}/"
+    return {
+        (row["output_uri"].removeprefix(prefix), row["output_sha256"])
+        for part in parts
+        for row in rows("image", part)
+        if row["status"] == "published"
+    }
+
+
+def shown(world: World) -> dict[str, str]:
+    """What consumers see: path → sha256; nothing when there is no snapshot."""
+    from airflow_facefog.publish.snapshots import open_dataset
+
+    if not world.snapshots():
+        return {}
+    table = open_dataset(str(world.clean)).to_pylist()
+    assert all(
+        (world.audit / "runs" / row["run_key"] / str(row["generation"]) / "manifest.json").exists() for row in table
+    )
+    there = objects(world)
+    assert all(there[row["uri"].removeprefix(f"file://{world.clean}/")] == row["sha256"] for row in table)
+    return {row["path"]: row["sha256"] for row in table}
+
+
+def check_invariants(world: World) -> None:
+    """P1: every visible object has an intent with its sha256. P2: every claim has its object. Nothing else lies about."""
+    there = objects(world)
+    assert set(there.items()) <= intents(world), "an object is visible without its intent"
+    assert claims(world) <= set(there.items()), "a published row has no object"
+    shown(world)
+    assert {path.name for path in world.clean.iterdir()} <= {"data", "_facefog"}
+
+
+def pixels_of(data: bytes) -> Any:
+    """Decode a published picture."""
+    import cv2
+
+    return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
