@@ -16,8 +16,11 @@ from airflow_facefog import __version__
 from airflow_facefog.cli import dataset_commands, detect_command, keys_command, policy_commands, run_command
 from airflow_facefog.core.errors import ConfigurationError, FogError, PlanMismatchError, PolicyError
 
-DONE, FAILED, WRONG_USE, NOT_ALL = 0, 1, 2, 3
-"""Exit codes: all done, the run failed, a usage or policy error, and (``--strict``) images quarantined or failed."""
+DONE, FAILED, WRONG_USE = 0, 1, 2
+"""Exit codes; 3 is what ``run --strict`` returns when an image was quarantined or failed."""
+
+STOPPED = 130
+"""What shells expect after Ctrl-C."""
 
 USAGE = (PolicyError, ConfigurationError, PlanMismatchError)
 
@@ -62,13 +65,15 @@ def run(argv: Sequence[str]) -> int:
         hint = f"; see `{error.ctx.command_path} --help`" if isinstance(error, click.UsageError) and error.ctx else ""
         return _fail("UsageError", error.format_message().rstrip(".") + hint, WRONG_USE, argv)
     except (KeyboardInterrupt, click.Abort):
-        return _fail("Stopped", "stopped; nothing was published that is not in the audit", FAILED, argv)
+        code = STOPPED
     except FogError as error:
         return _fail(type(error).__name__, str(error), WRONG_USE if isinstance(error, USAGE) else FAILED, argv)
     except Exception as error:  # a bug: name it and its place, never what it quotes
         frame = traceback.extract_tb(error.__traceback__)[-1]
         text = f"{type(error).__name__} at {Path(frame.filename).name}:{frame.lineno}; its message is withheld"
         return _fail("InternalError", text, FAILED, argv)
+    if code == STOPPED:
+        return _fail("Stopped", "stopped; nothing was published that is not in the audit", STOPPED, argv)
     return code if isinstance(code, int) else DONE
 
 

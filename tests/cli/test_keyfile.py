@@ -15,15 +15,6 @@ from airflow_facefog.core.errors import ConfigurationError
 HEX = "ab" * 32
 
 
-@pytest.fixture(autouse=True)
-def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty config folder, and no key in the environment."""
-    monkeypatch.delenv(keyfile.KEY_ENV, raising=False)
-    monkeypatch.delenv(keyfile.FILE_ENV, raising=False)
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-    return tmp_path / "config"
-
-
 def test_made_once_and_private(config: Path) -> None:
     """The first call makes a 0600 file in a 0700 folder and says so; the next one reads the same key."""
     first = keyfile.find_or_create_key()
