@@ -167,20 +167,32 @@ def difference(old: Any, new: Any, rows: Any) -> tuple[Any, dict[str, int]]:
     import pyarrow.compute as pc
 
     mine = pc.unique(rows["item_id"])
-    was, now = (
-        {row["item_id"]: row for row in side.filter(pc.is_in(side["item_id"], mine)).drop_columns("part").to_pylist()}
-        for side in (old, new)
-    )
-    changes: list[dict[str, Any]] = []
-    for item in sorted(set(was) | set(now)):
-        if item not in now:
-            changes.append({**was[item], "change": WITHDRAWN})
-        elif item not in was:
-            changes.append({**now[item], "change": "added"})
-        elif any(was[item][name] != now[item][name] for name in IDENTITY):
-            changes.append({**now[item], "change": "replaced"})
-    counts = {name: sum(row["change"] == name for row in changes) for name in ("added", "replaced", WITHDRAWN)}
-    return pa.Table.from_pylist(changes, schema=part_schema()), counts
+    old, new = (side.filter(pc.is_in(side["item_id"], mine)).drop_columns("part") for side in (old, new))
+    was, now = _identities(old), _identities(new)
+    takes = {
+        "added": (new, [row for item, (row, _) in now.items() if item not in was]),
+        "replaced": (new, [row for item, (row, what) in now.items() if item in was and was[item][1] != what]),
+        WITHDRAWN: (old, [row for item, (row, _) in was.items() if item not in now]),
+    }
+    changed = [_changed(side.take(pa.array(rows, type=pa.int64())), change) for change, (side, rows) in takes.items()]
+    counts = {change: len(indices) for change, (_, indices) in takes.items()}
+    return pa.concat_tables(changed).sort_by("item_id").cast(part_schema()), counts
+
+
+def _changed(table: Any, change: str) -> Any:
+    import pyarrow as pa
+
+    field = part_schema().field("change")
+    at = part_schema().get_field_index("change")
+    return table.set_column(at, field, pa.array([change] * table.num_rows, type=field.type))
+
+
+def _identities(table: Any) -> dict[str, tuple[int, tuple[str, ...]]]:
+    """item_id → row number and what makes a row the same."""
+    values = zip(*(table[name].to_pylist() for name in IDENTITY), strict=True)
+    return {
+        item: (row, what) for row, (item, what) in enumerate(zip(table["item_id"].to_pylist(), values, strict=True))
+    }
 
 
 def items_of(
