@@ -15,7 +15,7 @@ from airflow_facefog.core.raw import sealed
 from airflow_facefog.job.batch import open_plan
 from airflow_facefog.job.gate import Row, Tables, collect, read_part
 from airflow_facefog.job.model import Attempt, Plan, RootOpener, open_root_plain
-from airflow_facefog.job.plan import open_store
+from airflow_facefog.job.plan import ensure_sources, open_store
 
 if TYPE_CHECKING:
     from airflow_facefog.audit.sql import SqlSink
@@ -43,7 +43,7 @@ def finalise(
     destination = open_store(frozen.destination, open_root)
     home = f"runs/{frozen.home}"
     try:
-        tables = _tables(frozen, audit, destination, home, attempt)
+        tables = _tables(frozen, keys, audit, destination, home, attempt)
     except GateError:
         if sql is not None:
             sql.write_run({**run_row(frozen, Tables([], [], [])), "status": "failed"}, [], [])
@@ -70,13 +70,14 @@ def finalise(
     }  # fmt: skip
 
 
-def _tables(plan: Plan, audit: Store, destination: Store, home: str, attempt: Attempt) -> Tables:
+def _tables(plan: Plan, keys: KeyRing, audit: Store, destination: Store, home: str, attempt: Attempt) -> Tables:
     """The sealed rows, or the committed ones once they passed the gate and were sealed."""
     data = audit.get(f"{home}/manifest.json")
     if data is not None:
         parts = json.loads(data)["parts"]
         return Tables(*(read_part(audit, f"facefog_{name}", parts[name]) for name in PARTS))
     tables = collect(plan, audit, destination, attempt)
+    ensure_sources(plan, keys, audit)
     _seal(plan, audit, home, tables)
     return tables
 

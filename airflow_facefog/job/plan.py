@@ -50,6 +50,7 @@ def make_plan(request: PlanRequest, keys: KeyRing, open_root: RootOpener = open_
     generation, existing = _newest(audit, run_key)
     if existing is not None and not _sealed(audit, run_key, generation):
         log.info("plan of run %s generation %s is there and unsealed: returned unchanged", run_key, generation)
+        ensure_sources(existing, keys, audit)
         return batch_refs(existing, audit)
     listing = list_source(request.source, request.sources, open_root)
     check_apart(listing.root, request.destination, request.audit)
@@ -218,36 +219,45 @@ def _freeze(
 
 
 def _write(plan: Plan, listing: Listing, keys: KeyRing, audit: Store) -> Plan:
-    """Write batch files first, the plan last: a plan that exists is whole. A concurrent winner's plan is taken."""
+    """Write batch files first, then the plan: a plan that exists is whole. A concurrent winner's plan is taken."""
     start = 0
     for batch_id, n in plan.batches:
         items = listing.items[start : start + n]
         start += n
         body = {"batch_id": batch_id, "items": [[item.key, item.size, item.etag] for item in items]}
         audit.create(plan.batch_key(batch_id), json.dumps(body).encode())
-    _write_sources(plan, listing, keys, audit)
     key = f"plans/{plan.home}/plan.json"
-    if audit.create(key, json.dumps(plan.to_json(), indent=1).encode()):
-        return plan
-    return Plan.from_json(json.loads(audit.read(key)))
+    if not audit.create(key, json.dumps(plan.to_json(), indent=1).encode()):
+        plan = Plan.from_json(json.loads(audit.read(key)))
+    ensure_sources(plan, keys, audit)
+    return plan
 
 
-def _write_sources(plan: Plan, listing: Listing, keys: KeyRing, audit: Store) -> None:
+def ensure_sources(plan: Plan, keys: KeyRing, audit: Store) -> None:
+    """Write the table that says which URI each ``source_ref`` of a plan stands for, unless it is there.
+
+    Made from the plan's own batch files, after the plan: a list task that died and listed again must not leave the table
+    of its first listing behind.
+    """
     from airflow_facefog.audit.parquet import to_parquet
 
+    key = f"sources/{plan.home}.parquet"
+    if audit.exists(key):
+        return
     expires = (datetime.fromisoformat(plan.listed_at) + timedelta(days=SOURCE_RETENTION_DAYS)).isoformat()
     rows = []
-    for item in listing.items:
-        uri = item_uri(listing.root, item.key)
-        rows.append(
-            {
-                "source_ref": keys.source_ref(uri),
-                "source_uri": printable_uri(uri),
-                "bytes": item.size,
-                "expires_at": expires,
-            }
-        )
-    audit.create(f"sources/{plan.home}.parquet", to_parquet("facefog_source", rows))
+    for batch_id, _ in plan.batches:
+        for name, size, _ in json.loads(audit.read(plan.batch_key(batch_id)))["items"]:
+            uri = item_uri(plan.source, name)
+            rows.append(
+                {
+                    "source_ref": keys.source_ref(uri),
+                    "source_uri": printable_uri(uri),
+                    "bytes": size,
+                    "expires_at": expires,
+                }
+            )
+    audit.create(key, to_parquet("facefog_source", rows))
 
 
 def item_uri(root: Place, key: str) -> str:

@@ -12,7 +12,7 @@ from faultkit import FileSink, check_invariants, die_at, ended, process, run_all
 from jobkit import World
 
 BATCHES = {"batch_images": 3}
-PLAN_WRITES = 5  # dataset.json, two batch files, the source table, plan.json
+PLAN_WRITES = 5  # dataset.json, two batch files, plan.json, the source table
 BATCH_WRITES = 8  # started, intent, 3 objects, image part, detection part, commit; then ``ended``
 FINAL_WRITES = 11  # 3 parts, manifest, run row, part, delta, snapshot, latest.json, committed.json; SQL
 WRITES = PLAN_WRITES + 2 * (BATCH_WRITES + 1) + FINAL_WRITES
