@@ -428,6 +428,7 @@ def _refused() -> Iterator[Case]:
         "tiff_camera_raw.dng": (save(rgb, "TIFF", tiffinfo={50706: b"\x01\x04\0\0"}), Reason.UNSUPPORTED_FORMAT),
         "jpeg_12bit.jpg": (jpeg[: sof + 4] + b"\x0c" + jpeg[sof + 5 :], Reason.UNSUPPORTED_DEPTH),
         "jpeg_lossless.jpg": (jpeg[:sof] + b"\xff\xc3" + jpeg[sof + 2 :], Reason.UNSUPPORTED_FORMAT),
+        "jpeg_odd_sampling.jpg": (jpeg[: sof + 11] + b"\x31" + jpeg[sof + 12 :], Reason.UNSUPPORTED_FORMAT),
         "jpeg_two_components.jpg": (_components(jpeg, sof, 2), Reason.UNSUPPORTED_FORMAT),
         "png_bomb_20000.png": (_bomb(), Reason.TOO_MANY_PIXELS),
         "png_bomb_65000.png": (_png_header(65000, 65000), Reason.TOO_MANY_PIXELS),

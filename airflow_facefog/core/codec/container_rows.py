@@ -14,4 +14,5 @@ def check_bmp(data: bytes) -> None:
 
 def check_tiff(data: bytes) -> None:
     """Raise ImageError VERIFY_FAILED unless ``data`` is exactly the computed directory and full strips."""
-    write_tiff.read(data)
+    for _ in write_tiff.strips(data, write_tiff.layout_of(data)):
+        pass  # each strip inflates to exactly its rows, or raises

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -44,14 +45,14 @@ class Layout:
 
 def directory(layout: Layout) -> bytes:
     """Header, directory and out-of-line values: every byte before the first strip."""
-    channels, strips = layout.channels, len(layout.counts)
+    channels, count = layout.channels, len(layout.counts)
     entries: list[tuple[int, int, list[int]]] = [
         (256, _LONG, [layout.width]),
         (257, _LONG, [layout.height]),
         (258, _SHORT, [8] * channels),
         (259, _SHORT, [8]),
         (262, _SHORT, [1 if channels == 1 else 2]),
-        (273, _LONG, [0] * strips),
+        (273, _LONG, [0] * count),
         (277, _SHORT, [channels]),
         (278, _LONG, [layout.rows]),
         (279, _LONG, list(layout.counts)),
@@ -84,11 +85,11 @@ def write(pixels: Pixels) -> Encoded:
     height, width = pixels.shape[:2]
     channels = 1 if pixels.ndim == 2 else int(pixels.shape[2])
     layout = Layout(width, height, channels, ())
-    strips = [_strip(pixels[y : y + layout.rows]) for y in range(0, height, layout.rows)]
-    if sum(map(len, strips)) > 2**32 - 2**20:
+    packed = [_strip(pixels[y : y + layout.rows]) for y in range(0, height, layout.rows)]
+    if sum(map(len, packed)) > 2**32 - 2**20:
         raise ImageError(Reason.ENCODE_FAILED, f"{width}x{height} pixels do not fit a TIFF (4 GB)")
-    head = directory(Layout(width, height, channels, tuple(map(len, strips))))
-    return Encoded(b"".join((head, *strips)), "tiff", "tif", "tiff_deflate", True, channels)
+    head = directory(Layout(width, height, channels, tuple(map(len, packed))))
+    return Encoded(b"".join((head, *packed)), "tiff", "tif", "tiff_deflate", True, channels)
 
 
 def _strip(rows: Pixels) -> bytes:
@@ -104,17 +105,21 @@ def _strip(rows: Pixels) -> bytes:
 def read(data: bytes) -> Pixels:
     """Decode bytes of ``write`` to the layout written. Raises ImageError VERIFY_FAILED for anything else."""
     layout = layout_of(data)
-    parts, pos = [], len(directory(layout))
-    for count, size in zip(layout.counts, layout.strip_sizes(), strict=True):
-        parts.append(_inflate(data[pos : pos + count], size))
-        pos += count
     shape = (layout.height, layout.width, layout.channels)
-    pixels = np.frombuffer(b"".join(parts), np.uint8).reshape(shape)
+    pixels = np.frombuffer(b"".join(strips(data, layout)), np.uint8).reshape(shape)
     pixels = np.cumsum(pixels, axis=1, dtype=np.uint8)
     if layout.channels == 1:
         return pixels[:, :, 0]
     code = cv2.COLOR_RGB2BGR if layout.channels == 3 else cv2.COLOR_RGBA2BGRA
     return np.asarray(cv2.cvtColor(pixels, code), np.uint8)
+
+
+def strips(data: bytes, layout: Layout) -> Iterator[bytes]:
+    """Uncompressed strips, in order. Raises ImageError VERIFY_FAILED when one is not exactly its rows."""
+    pos = len(directory(layout))
+    for count, size in zip(layout.counts, layout.strip_sizes(), strict=True):
+        yield _inflate(data[pos : pos + count], size)
+        pos += count
 
 
 def _inflate(strip: bytes, size: int) -> bytes:
