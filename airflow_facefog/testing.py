@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 from airflow_facefog.core.errors import ImageError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
+    from airflow_facefog.audit.sql import SqlSink
     from airflow_facefog.core.detector import Detector
     from airflow_facefog.core.records import Detection
 
@@ -118,3 +119,81 @@ class DetectorContract:
 def _answers(detector: Detector, picture: Any, floor: float = FLOOR) -> list[Detection]:
     answer = ask(detector, picture, floor)
     return [] if isinstance(answer, str) else list(answer)
+
+
+# --- Audit sink --------------------------------------------------------------------------------------------------------
+
+
+def contract_run(
+    run_key: str = "contract", images: int = 2, **changes: Any
+) -> tuple[dict[str, Any], list[Any], list[Any]]:
+    """A final run as ``write_run`` takes it: run row, image rows, and one detection row for each image."""
+    from airflow_facefog.audit.schema import DETECTION, IMAGE, RUN
+
+    samples = {
+        "text": "t",
+        "json": "{}",
+        "timestamp": "2026-01-01T00:00:00+00:00",
+        "integer": 1,
+        "flag": 1,
+        "float": 0.5,
+    }
+    key = {"run_key": run_key, "generation": 0}
+
+    def row(columns: Sequence[Any], **own: Any) -> dict[str, Any]:
+        return {column.name: samples[column.type] for column in columns} | key | own
+
+    run = row(RUN.columns, status="final", manifest_sha256="m1") | changes
+    image_rows = [row(IMAGE.columns, source_ref=f"s{n}") for n in range(images)]
+    return run, image_rows, [row(DETECTION.columns, source_ref=f"s{n}", det_idx=0) for n in range(images)]
+
+
+class AuditSinkContract:
+    """What every place must hold that takes runs as ``SqlSink.write_run`` does.
+
+    Define fixtures ``sink`` (empty) and ``read_rows`` (table name → list of row mappings).
+    """
+
+    def test_a_run_arrives_whole(self, sink: SqlSink, read_rows: Callable[[str], Sequence[Mapping[str, Any]]]) -> None:
+        """Every value of every row is there, and the write says that it wrote."""
+        run, images, detections = contract_run()
+        assert sink.write_run(run, images, detections) is True
+        assert [dict(row) for row in read_rows("facefog_run")] == [run]
+        assert sorted((dict(row) for row in read_rows("facefog_image")), key=_by_source) == images
+        assert sorted((dict(row) for row in read_rows("facefog_detection")), key=_by_source) == detections
+
+    def test_the_first_writer_of_a_sealed_run_stays(
+        self, sink: SqlSink, read_rows: Callable[[str], Sequence[Mapping[str, Any]]]
+    ) -> None:
+        """Writing a sealed run again changes nothing and says so; neither does a late failure of the same run."""
+        run, images, detections = contract_run()
+        sink.write_run(run, images, detections)
+        assert sink.write_run(run, images[:1], []) is False
+        assert sink.write_run({**run, "status": "failed", "manifest_sha256": None}, [], []) is False
+        assert len(read_rows("facefog_image")) == len(images)
+        assert [row["status"] for row in read_rows("facefog_run")] == ["final"]
+
+    def test_a_failed_run_gives_way(
+        self, sink: SqlSink, read_rows: Callable[[str], Sequence[Mapping[str, Any]]]
+    ) -> None:
+        """The row that a failed gate left is replaced when the run is finalised."""
+        run, images, detections = contract_run()
+        sink.write_run({**run, "status": "failed", "manifest_sha256": None}, [], [])
+        assert sink.write_run(run, images, detections) is True
+        assert [row["status"] for row in read_rows("facefog_run")] == ["final"]
+
+    def test_all_or_nothing(self, sink: SqlSink, read_rows: Callable[[str], Sequence[Mapping[str, Any]]]) -> None:
+        """A row that cannot be written leaves nothing of its run behind, and other runs as they were."""
+        sink.write_run(*contract_run("before"))
+        run, images, detections = contract_run("broken")
+        refused = False
+        try:
+            sink.write_run(run, [*images, {**images[0], "source_ref": None}], detections)
+        except Exception:
+            refused = True
+        assert refused
+        assert {row["run_key"] for name in ("facefog_run", "facefog_image") for row in read_rows(name)} == {"before"}
+
+
+def _by_source(row: Mapping[str, Any]) -> str:
+    return str(row["source_ref"])

@@ -14,6 +14,7 @@ from airflow_facefog.audit.schema import RUN, TABLES
 from airflow_facefog.audit.sql import SqlSink
 from airflow_facefog.core.errors import ConfigurationError, StoreError
 from airflow_facefog.core.records import DetectionRecord, ImageRecord, IntentRecord
+from airflow_facefog.testing import AuditSinkContract
 
 URLS = ["sqlite", *filter(None, [os.environ.get("FACEFOG_TEST_PG_URL")])]
 
@@ -65,6 +66,20 @@ def rows(sink: SqlSink, statement: str) -> list[tuple[object, ...]]:
     """What a query sees."""
     with sink.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         return [tuple(row) for row in connection.execute(sa.text(statement))]
+
+
+class TestSqlSink(AuditSinkContract):
+    """The SQL sink holds the contract that is offered to users' own sinks."""
+
+    @pytest.fixture
+    def read_rows(self, sink):
+        """All rows of a table, as mappings."""
+
+        def read(name: str) -> list[dict[str, object]]:
+            with sink.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+                return [dict(row) for row in connection.execute(sa.text(f"SELECT * FROM {name}")).mappings()]
+
+        return read
 
 
 def test_a_run_is_written_whole(sink):
