@@ -255,6 +255,17 @@ def test_asked_format_is_what_comes_out(name: str, target: str) -> None:
     assert back.shape == picture.pixels.shape
 
 
+@pytest.mark.parametrize(
+    ("name", "mode"),
+    [("jpeg_420", "webp_q90"), ("jpeg_444", "webp_lossless"), ("jpeg_422", "webp_lossless"), ("png_rgb", "webp_lossless"),
+     ("jpeg_gray", "webp_q90"), ("webp_lossy", "webp_q90"), ("webp_lossless", "webp_lossless"), ("heic_rgb", "webp_q90")],
+)  # fmt: skip
+def test_webp_is_lossy_only_where_that_costs_little(name: str, mode: str) -> None:
+    """Lossy WebP is 4:2:0: finer chroma and lossless sources are kept by lossless WebP."""
+    picture = decoded(BY_NAME[name].data)
+    assert codec.encode(picture, picture.pixels, OutputFormat(format="webp")).mode == mode
+
+
 def test_jpeg_refuses_alpha() -> None:
     """Alpha is never blended away silently: who asks for JPEG gets an error that says what to set."""
     picture = decoded(BY_NAME["png_rgba_hidden_colour"].data)
