@@ -22,6 +22,7 @@ import jobkit
 import numpy as np
 from jobkit import KEYS, World, picture, save
 
+from airflow_facefog.audit.sql import SqlSink
 from airflow_facefog.core.detector import DetectorInfo
 from airflow_facefog.core.errors import DetectorError
 from airflow_facefog.core.records import Detection
@@ -174,18 +175,14 @@ def strike(number: int, moment: str, signal_number: int) -> None:
     count_writes(act)
 
 
-class FileSink:
-    """Stands for SQL: one file per run, replaced as one transaction would be."""
+def sql_rows(world: World) -> dict[str, int]:
+    """Rows of each table of the SQL audit."""
+    import sqlite3
+    from contextlib import closing
 
-    def __init__(self, root: Path) -> None:
-        self.path = root / "sql.json"
-
-    def write_run(self, run: Any, images: Any, detections: Any, intents: Any = (), sources: Any = ()) -> None:
-        """Write the whole run or nothing."""
-        body = {"run": run["status"], "images": len(images), "intents": len(intents), "sources": len(sources)}
-        temporary = self.path.with_suffix(".tmp")
-        temporary.write_text(json.dumps(body))
-        os.replace(temporary, self.path)
+    with closing(sqlite3.connect(world.root / "facefog.db")) as connection:
+        tables = ("facefog_run", "facefog_image", "facefog_detection", "facefog_intent", "facefog_source")
+        return {name: connection.execute(f"select count(*) from {name}").fetchone()[0] for name in tables}
 
 
 def run_all(world: World, name: str, **changes: Any) -> dict[str, Any]:
@@ -196,7 +193,11 @@ def run_all(world: World, name: str, **changes: Any) -> dict[str, Any]:
     refs = json.loads(planned.read_text())
     for index, ref in enumerate(refs):
         run_batch(ref["plan"], ref["batch"], attempt=Attempt(f"{name}-{index}"), keys=KEYS, workers=1)
-    return finalise(refs[0]["plan"], attempt=Attempt(f"{name}-f"), keys=KEYS, sql=FileSink(world.root))  # type: ignore[arg-type]
+    sql = SqlSink(f"sqlite:///{world.root}/facefog.db")
+    try:
+        return finalise(refs[0]["plan"], attempt=Attempt(f"{name}-f"), keys=KEYS, sql=sql)
+    finally:
+        sql.close()
 
 
 def die_at(root: str, number: int, moment: str, changes: dict[str, Any]) -> None:

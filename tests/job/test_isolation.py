@@ -1,0 +1,154 @@
+"""Images and detectors that break the worker: crash isolation, hanging images, the canary."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+from typing import Any
+
+import faultkit
+import pytest
+from faultkit import attempt_batch, bad_photo, check_invariants, ended, faulty, intents, objects, process
+from jobkit import KEYS, World, attempt, audit_rows
+
+from airflow_facefog.core.errors import DetectorError
+from airflow_facefog.job import batch, child
+from airflow_facefog.job.attempt import AttemptLog
+from airflow_facefog.job.batch import open_plan, run_batch
+from airflow_facefog.job.finalise import finalise
+from airflow_facefog.job.model import open_root_plain
+from airflow_facefog.job.plan import make_plan
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    """Six photos; one of them breaks a faulty detector."""
+    made = World(tmp_path)
+    made.photos(5)
+    bad_photo(made)
+    return made
+
+
+def plan(world: World, detector: Any) -> dict[str, Any]:
+    """Plan one batch."""
+    (ref,) = make_plan(world.request(batch_images=100, detector=detector), KEYS)
+    return ref
+
+
+def mark_as_dead(world: World, ref: dict[str, Any]) -> None:
+    """Leave what an attempt leaves that died without an exception."""
+    frozen, audit = open_plan(ref["plan"], open_root_plain, None)
+    batch_id = ref["batch"].rpartition("/")[2].removesuffix(".json")
+    AttemptLog(audit, frozen.attempt_prefix(batch_id, "dead")).start()
+
+
+def ended_as(world: World, ref: dict[str, Any]) -> dict[str, tuple[str, str | None]]:
+    """Finalise; file name → (status, reason)."""
+    result = finalise(ref["plan"], attempt=attempt(), keys=KEYS)
+    (part,) = world.audit.glob("sources/*/*.parquet")
+    names = {row["source_ref"]: row["source_uri"].rpartition("/")[2] for row in faultkit.rows("source", part)}
+    return {names[row["source_ref"]]: (row["status"], row["reason"]) for row in audit_rows(world, result)}
+
+
+ONE_CRASHED = {
+    **{f"photo_{i:03d}.jpg": ("published", None) for i in range(5)},
+    "photo_bad.jpg": ("quarantined", "crashed"),
+}
+
+
+@pytest.mark.parametrize(("fault", "code"), [("exit", 7), ("segfault", -signal.SIGSEGV)])
+def test_an_image_that_kills_its_process_is_quarantined_alone(
+    world: World, tmp_path: Path, fault: str, code: int
+) -> None:
+    """The first attempt dies; the second runs in a spawned child and quarantines exactly that image as crashed."""
+    ref = plan(world, faulty(fault))
+    assert ended(process(attempt_batch, ref, "first", str(tmp_path / "a.json"))) == code
+    check_invariants(world)
+    assert objects(world) == {}
+    assert run_batch(ref["plan"], ref["batch"], attempt=attempt(2), keys=KEYS)["quarantined"] == 1
+    assert ended_as(world, ref) == ONE_CRASHED
+    check_invariants(world)
+
+
+def test_an_image_that_kills_even_the_isolated_attempt_is_not_run_a_third_time(world: World, tmp_path: Path) -> None:
+    """Two attempts die with the image in hand; the third quarantines it without a look."""
+    ref = plan(world, faulty("attempt"))
+    for name in ("first", "second"):
+        assert ended(process(attempt_batch, ref, name, str(tmp_path / "a.json"))) == -signal.SIGKILL
+        check_invariants(world)
+    assert ended(process(attempt_batch, ref, "third", str(tmp_path / "a.json"))) == 0
+    assert json.loads((tmp_path / "a.json").read_text())["published"] == 5
+    assert ended_as(world, ref) == ONE_CRASHED
+
+
+def test_an_image_that_hangs_is_ended_and_quarantined(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An image that holds the child longer than allowed counts as a crash; the others are published."""
+    ref = plan(world, faulty("hang"))
+    mark_as_dead(world, ref)
+    frozen, _ = open_plan(ref["plan"], open_root_plain, None)
+    hanging = KEYS.source_ref(f"{frozen.source.uri}/photo_bad.jpg")
+    holds = AttemptLog.holds
+
+    def hold(self: AttemptLog, source_ref: str) -> None:
+        monkeypatch.setattr(child, "IMAGE_TIMEOUT_S", 1.0 if source_ref == hanging else 120.0)
+        holds(self, source_ref)
+
+    monkeypatch.setattr(AttemptLog, "holds", hold)
+    run_batch(ref["plan"], ref["batch"], attempt=attempt(2), keys=KEYS)
+    assert ended_as(world, ref) == ONE_CRASHED
+
+
+@pytest.mark.parametrize("fault", ["value", "memory", "distrust"])
+@pytest.mark.parametrize("isolated", [False, True])
+def test_a_detector_that_raises_fails_the_attempt_and_publishes_nothing(
+    world: World, fault: str, isolated: bool
+) -> None:
+    """Only ImageError quarantines: anything else fails the attempt, in this process and in the child, with one class."""
+    ref = plan(world, faulty(fault))
+    if isolated:
+        mark_as_dead(world, ref)
+    with pytest.raises(Exception, match=r"withheld|out of memory|model file") as caught:
+        run_batch(ref["plan"], ref["batch"], attempt=attempt(), keys=KEYS)
+    assert type(caught.value).__name__ == {"distrust": "DetectorError"}.get(fault, "InternalError")
+    assert (objects(world), intents(world)) == ({}, set())
+    assert not list(world.audit.glob("commits/*/*/*"))
+    ended_marks = [path for path in world.audit.glob("intents/*/*/*/*/ended") if path.parent.name != "dead"]
+    assert len(ended_marks) == 1, "an exception is an end: the next attempt need not be isolated"
+
+
+@pytest.mark.parametrize(("after", "published"), [(0, 0), (3, 2), (4, 4), (5, 4)])
+def test_a_detector_that_goes_blind_publishes_nothing_more(
+    world: World, monkeypatch: pytest.MonkeyPatch, after: int, published: int
+) -> None:
+    """The canary is missed before the intents of the micro-batch in which sight was lost: none of it is published."""
+    monkeypatch.setattr(batch, "MICRO_IMAGES", 2)
+    ref = plan(world, faulty("blind", after=after))
+    with pytest.raises(DetectorError, match="canary"):
+        run_batch(ref["plan"], ref["batch"], attempt=attempt(), keys=KEYS, workers=1)
+    assert len(objects(world)) == published
+    assert len(intents(world)) == published
+    assert not list(world.audit.glob("commits/*/*/*"))
+    check_invariants(world)
+
+
+def test_a_detector_that_stays_sighted_publishes_all(world: World) -> None:
+    """The counter-check of the one above."""
+    ref = plan(world, faulty("blind", after=6))
+    assert run_batch(ref["plan"], ref["batch"], attempt=attempt(), keys=KEYS, workers=1)["published"] == 6
+
+
+@pytest.mark.parametrize("isolated", [False, True])
+def test_no_core_dump_can_hold_raw_pixels(world: World, isolated: bool) -> None:
+    """RLIMIT_CORE is 0 while a detector holds pixels, in this process and in the child."""
+    import resource
+
+    _, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (hard, hard))
+    ref = plan(world, faulty("core"))
+    if isolated:
+        mark_as_dead(world, ref)
+    run_batch(ref["plan"], ref["batch"], attempt=attempt(), keys=KEYS)
+    result = finalise(ref["plan"], attempt=attempt(), keys=KEYS)
+    seen = {row["class_name"] for row in audit_rows(world, result, "detection")}
+    assert seen == {f"core_0_{isolated}"}
