@@ -28,7 +28,8 @@ _FINE_CHROMA = ("444", "422", "440")
 def write(pixels: Pixels, header: Header, output: OutputFormat) -> Encoded:
     """Encode: a lossless source stays lossless unless the policy names a quality; lossy is at least 75.
 
-    A JPEG source with finer chroma than WebP's becomes lossless too. Gray is written as equal channels: WebP has no gray. Raises ImageError ENCODE_FAILED over 16383 px a side.
+    A JPEG source with finer chroma than WebP's becomes lossless too. Gray is written
+    as equal channels: WebP has no gray. Raises ImageError ENCODE_FAILED over 16383 px a side.
     """
     channels = 1 if pixels.ndim == 2 else int(pixels.shape[2])
     lossless = output.quality == "source" and (header.lossless or header.jpeg_sampling in _FINE_CHROMA)
