@@ -64,6 +64,14 @@ class Lake:
         return {str(p.relative_to(data)): p.read_bytes() for p in sorted(data.rglob("*")) if p.is_file()}
 
 
+def portrait() -> bytes:
+    """A JPEG of NASA's public-domain portrait of Eileen Collins, cropped: one real face."""
+    import cv2
+    from skimage import data
+
+    return bytes(cv2.imencode(".jpg", data.astronaut()[:256, 96:352, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 92])[1])
+
+
 def fog_dag(dag_id: str, lake: Lake, **kwargs: Any) -> DAG:
     """A Dag with the task group ``fog`` over this lake: batches of two, one thread."""
     with DAG(dag_id, schedule=None) as dag:
