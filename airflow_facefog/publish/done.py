@@ -6,12 +6,14 @@ image parts of the runs that the snapshot refers to. A row that cannot be matche
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from airflow_facefog.core.errors import ConfigurationError
 from airflow_facefog.publish import snapshots
 from airflow_facefog.publish.parts import visible
 from airflow_facefog.publish.store import Store
@@ -28,17 +30,30 @@ class DoneHit:
     output_sha256: str
 
 
-class DoneIndex:
-    """Answers "done?" and "refused?" for one pinned snapshot. Immutable once loaded; safe from several threads."""
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """Rows of one run that the snapshot still shows; ``table`` has the columns of ``_COLUMNS``."""
 
-    def __init__(self, audit: Store, by_image: Mapping[tuple[str, str], Mapping[str, DoneHit]]) -> None:
+    run_key: str
+    recipe_hash: str
+    table: Any
+
+
+class DoneIndex:
+    """Answers "done?" and "refused?" for one pinned snapshot. Safe from several threads.
+
+    Holds about 400 bytes for each shown row: columns, and a table of 16-byte digests.
+    """
+
+    def __init__(self, audit: Store, runs: Sequence[_Run]) -> None:
         self._audit = audit
-        self._by_image = by_image
+        self._runs = runs
+        self._rows: dict[bool, dict[bytes, tuple[int, int]]] = {}
         self._refused: dict[str, frozenset[str]] = {}
         self._lock = threading.Lock()
 
     def __repr__(self) -> str:
-        return f"DoneIndex({len(self._by_image)} images)"
+        return f"DoneIndex({sum(run.table.num_rows for run in self._runs)} rows)"
 
     @classmethod
     def load(cls, dest: Store, audit: Store, dataset: str, seq: int | None) -> DoneIndex:
@@ -47,21 +62,27 @@ class DoneIndex:
         Raises ConfigurationError when a part is missing or damaged, StoreError when a store is down.
         """
         if seq is None:
-            return cls(audit, {})
+            return cls(audit, ())
         table = visible(snapshots.resolve(dest, snapshots.read_snapshot(dest, dataset, seq)))
-        runs: dict[tuple[str, int, str], Counter[tuple[str, str]]] = {}
+        shown: dict[tuple[str, int, str], Counter[tuple[str, str]]] = {}
         names = ("run_key", "generation", "recipe_hash", "key", "sha256")
         for run_key, generation, recipe, key, sha in zip(*(table[n].to_pylist() for n in names), strict=True):
-            runs.setdefault((run_key, generation, recipe), Counter())[(dest.uri(key), sha)] += 1
-        index: dict[tuple[str, str], dict[str, DoneHit]] = {}
-        for (run_key, generation, recipe), shown in runs.items():
-            _index_run(index, _image_rows(audit, run_key, generation), run_key, recipe, shown)
-        return cls(audit, index)
+            shown.setdefault((run_key, generation, recipe), Counter())[(dest.uri(key), sha)] += 1
+        return cls(
+            audit,
+            [
+                _Run(run_key, recipe, _still_shown(_image_rows(audit, run_key, generation), outputs))
+                for (run_key, generation, recipe), outputs in shown.items()
+            ],
+        )
 
     def find(self, recipe_hash: str, image_id: str, source_ref: str | None) -> DoneHit | None:
         """The output of these raw bytes under this recipe. ``source_ref`` must be equal too; None: any (content layout)."""
-        hits = self._by_image.get((recipe_hash, image_id), {})
-        return next(iter(hits.values()), None) if source_ref is None else hits.get(source_ref)
+        place = self._digests(source_ref is not None).get(_digest(recipe_hash, image_id, source_ref or ""))
+        if place is None:
+            return None
+        run = self._runs[place[0]]
+        return DoneHit(run.run_key, *(run.table[name][place[1]].as_py() for name in ("output_uri", "output_sha256")))
 
     def quarantined(self, recipe_hash: str, image_id: str) -> bool:
         """Whether a sealed run refused these raw bytes under this recipe."""
@@ -69,6 +90,18 @@ class DoneIndex:
             if recipe_hash not in self._refused:
                 self._refused[recipe_hash] = _refused_images(self._audit, recipe_hash)
             return image_id in self._refused[recipe_hash]
+
+    def _digests(self, with_source: bool) -> dict[bytes, tuple[int, int]]:
+        with self._lock:
+            if with_source not in self._rows:
+                self._rows[with_source] = {
+                    _digest(run.recipe_hash, image_id, source_ref if with_source else ""): (number, row)
+                    for number, run in enumerate(self._runs)
+                    for row, (image_id, source_ref) in enumerate(
+                        zip(run.table["image_id"].to_pylist(), run.table["source_ref"].to_pylist(), strict=True)
+                    )
+                }
+            return self._rows[with_source]
 
 
 def record_refusals(
@@ -82,38 +115,39 @@ def record_refusals(
         audit.create(f"refusals/{recipe_hash}/{run_key}-{generation}", b"")
 
 
+def _digest(recipe_hash: str, image_id: str, source_ref: str) -> bytes:
+    return hashlib.blake2b(f"{recipe_hash}\0{image_id}\0{source_ref}".encode(), digest_size=16).digest()
+
+
 def _refused_images(audit: Store, recipe_hash: str) -> frozenset[str]:
+    import pyarrow.compute as pc
+
     found: set[str] = set()
     for key in audit.list(f"refusals/{recipe_hash}"):
         run_key, _, generation = key.rpartition("/")[2].rpartition("-")
         rows = _image_rows(audit, run_key, int(generation))
-        found.update(row["image_id"] for row in rows if row["status"] == "quarantined" and row["image_id"])
+        found.update(rows.filter(pc.equal(rows["status"], "quarantined"))["image_id"].drop_null().to_pylist())
     return frozenset(found)
 
 
-def _image_rows(audit: Store, run_key: str, generation: int) -> list[dict[str, Any]]:
+def _image_rows(audit: Store, run_key: str, generation: int) -> Any:
     from airflow_facefog.audit.parquet import read_arrow
-    from airflow_facefog.core.errors import ConfigurationError
 
     data = audit.get(f"runs/{run_key}/{generation}/image.parquet")
     if data is None:
         raise ConfigurationError(f"the audit of run {run_key} generation {generation} is missing; restore the audit")
-    rows: list[dict[str, Any]] = read_arrow("facefog_image", data, _COLUMNS).to_pylist()
-    return rows
+    return read_arrow("facefog_image", data, _COLUMNS)
 
 
-def _index_run(
-    index: dict[tuple[str, str], dict[str, DoneHit]], rows: list[dict[str, Any]], run_key: str, recipe: str,
-    shown: Counter[tuple[str, str]],
-) -> None:  # fmt: skip
-    """Add what the snapshot still shows of one run.
+def _still_shown(rows: Any, shown: Counter[tuple[str, str]]) -> Any:
+    """Published rows of one run that the snapshot still shows.
 
     Where items share an object and one of them was withdrawn, nothing here says which: none of them counts as done.
     """
-    rows = [row for row in rows if row["status"] == "published"]
-    written = Counter((row["output_uri"], row["output_sha256"]) for row in rows)
-    for row in rows:
-        output = (row["output_uri"], row["output_sha256"])
-        if shown[output] == written[output]:
-            hit = DoneHit(run_key, *output)
-            index.setdefault((recipe, row["image_id"]), {})[row["source_ref"]] = hit
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    rows = rows.filter(pc.equal(rows["status"], "published")).combine_chunks()
+    outputs = list(zip(rows["output_uri"].to_pylist(), rows["output_sha256"].to_pylist(), strict=True))
+    written = Counter(outputs)
+    return rows.filter(pa.array([shown[output] == written[output] for output in outputs], type=pa.bool_()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import uuid
@@ -37,6 +38,10 @@ def create(path: str, data: bytes) -> bool:
         os.link(temporary, path, follow_symlinks=False)
     except FileExistsError:
         return False
+    except PermissionError as error:
+        if error.errno == errno.EPERM:  # the folder takes files, so this is FAT and the like: no hard links
+            raise OSError(errno.ENOTSUP, "no hard links") from None
+        raise
     finally:
         os.unlink(temporary)
     return True
@@ -125,7 +130,7 @@ def _make_folder(path: str) -> None:
         os.mkdir(path)
     except FileExistsError:
         if not os.path.isdir(path):
-            raise NotADirectoryError(20, "a file stands where a folder is needed") from None
+            raise NotADirectoryError(errno.ENOTDIR, "a file stands where a folder is needed") from None
     _sync(parent)
 
 

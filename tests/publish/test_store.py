@@ -189,6 +189,7 @@ def test_no_half_written_file_after_a_full_disk(tmp_path, monkeypatch):
         (errno.EROFS, ConfigurationError, "not writable"),
         (errno.EIO, StoreError, "EIO"),
         (errno.ENOTSUP, ConfigurationError, "no hard links"),
+        (errno.EPERM, ConfigurationError, "no hard links"),
         (errno.EDQUOT, StoreError, "no space left"),
     ],
 )
