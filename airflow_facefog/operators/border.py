@@ -62,14 +62,19 @@ def fails_cleanly(execute: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(execute)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
+        failure: BaseException
         try:
             return closed(*args, **kwargs)
         except PermanentError as error:
             failure = _fail(error)
-        except SourceError:
-            raise
         except ImageError as error:
+            if isinstance(error, SourceError):
+                raise
             failure = _fail(error)
+        except Exception:
+            raise  # sealed already, and a retry may help
+        except BaseException as stopped:  # a time-out or a kill: the frames it interrupted hold raw pixels
+            failure = _bare(stopped)
         raise failure
 
     return wrapper
@@ -77,6 +82,11 @@ def fails_cleanly(execute: Callable[P, R]) -> Callable[P, R]:
 
 def _fail(error: Exception) -> AirflowFailException:
     return AirflowFailException(f"{type(error).__name__}: {error}")
+
+
+def _bare(stopped: BaseException) -> BaseException:
+    stopped.__cause__ = stopped.__context__ = None
+    return stopped.with_traceback(None)
 
 
 def identity(context: Context) -> RunIdentity:

@@ -11,7 +11,12 @@ from typing import Any
 
 import pytest
 from airflow.sdk import RetryAction
-from airflow.sdk.exceptions import AirflowFailException, AirflowNotFoundException
+from airflow.sdk.exceptions import (
+    AirflowFailException,
+    AirflowNotFoundException,
+    AirflowTaskTerminated,
+    AirflowTaskTimeout,
+)
 
 from airflow_facefog.core import errors
 from airflow_facefog.core.keys import KeyRing
@@ -71,6 +76,25 @@ def test_what_reaches_airflow_holds_no_frame_cause_or_name() -> None:
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     assert not any("secret_local" in frame.f_locals for frame in frames)
     assert str(error) == "PolicyError: policy refused"
+
+
+@pytest.mark.parametrize("stop", [AirflowTaskTimeout("late"), AirflowTaskTerminated("killed"), SystemExit(1)])
+def test_a_time_out_takes_no_frame_along(stop: BaseException) -> None:
+    """A signal interrupts a frame that holds pixels: what Airflow gets is the same exception without that frame."""
+
+    @border.fails_cleanly
+    def execute() -> None:
+        pixels = b"raw"
+        try:
+            raise KeyError(pixels)
+        except KeyError:
+            raise stop  # noqa: B904  as a signal handler would, inside whatever runs
+
+    with pytest.raises(type(stop)) as caught:
+        execute()
+    assert caught.value is stop
+    assert stop.__context__ is None
+    assert not any("pixels" in frame.f_locals for frame, _ in traceback.walk_tb(stop.__traceback__))
 
 
 @pytest.mark.parametrize(

@@ -102,10 +102,13 @@ def test_alias_speaks_of_the_destination_and_only_of_changes(lake: Lake, run_dag
     assert events(session, run_dag(fog_dag("aliased", lake, asset_alias=AssetAlias("clean_alias")))) == []
 
 
-def test_empty_source_finalises(lake: Lake, run_dag: RunDag, states: States, session: Any) -> None:
+@pytest.mark.parametrize("staged", [False, True])
+def test_empty_source_finalises(lake: Lake, run_dag: RunDag, states: States, session: Any, staged: bool) -> None:
     """No photos: one empty batch, a finished run with zero counts, no failure."""
-    run = run_dag(fog_dag("empty", lake))
-    assert states(run) == dict.fromkeys(["fog.list_images", "fog.fog[0]", "fog.publish"], "success")
+    run = run_dag(fog_dag("empty", lake, staged=staged))
+    assert run.state == "success"
+    batches = ["fog.batch.detect[0]", "fog.batch.fog[0]"] if staged else ["fog.fog[0]"]
+    assert states(run) == dict.fromkeys(["fog.list_images", *batches, "fog.publish"], "success")
     assert xcom(session, run, "fog.publish")[0]["counts"]["listed"] == 0
 
 
@@ -132,6 +135,31 @@ def test_failed_batch_fails_the_run_and_clearing_it_finishes(
     assert xcom(session, run, "fog.publish")[0]["counts"]["published"] == 4
     assert first_commits[0] in sorted(lake.audit.rglob("commits/**/*.json"))
     assert len(events(session, run)) == 1
+
+
+def test_a_batch_marked_as_success_does_not_pass_the_gate(lake: Lake, run_dag: RunDag, states: States) -> None:
+    """What a person marked in the UI is not what was committed: finalise believes the store."""
+    lake.photos(2)
+    run = run_dag(fog_dag("marked", lake), mark_success_pattern="fog.fog")
+    assert run.state == "failed"
+    assert states(run)["fog.fog[0]"] == "success"
+    assert states(run)["fog.publish"] == "failed"
+
+
+def test_another_key_needs_a_new_plan(
+    lake: Lake, run_dag: RunDag, states: States, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A key that changed between list and batch would mix two recipes in one run: refused until the list is cleared."""
+    monkeypatch.setenv("AIRFLOW_CONN_FOG_KEY", json.dumps({"conn_type": "generic", "password": HEX}))
+    lake.photos(1)
+    lake.script({"permanent": [10]})
+    dag = fog_dag("rotated", lake, key_conn_id="fog_key")
+    run = run_dag(dag)
+    lake.script({})
+    monkeypatch.setenv("AIRFLOW_CONN_FOG_KEY", json.dumps({"conn_type": "generic", "password": HEX[::-1]}))
+    run = rerun(dag, run, [("fog.fog", 0), ("fog.publish", -1)])
+    assert states(run)["fog.fog[0]"] == "failed"
+    assert not lake.clean.exists() or not lake.objects()
 
 
 def test_staged_batches_fail_alone(lake: Lake, run_dag: RunDag, states: States) -> None:
@@ -223,8 +251,13 @@ def test_nothing_secret_reaches_the_metadata_database(
         *(str(event.extra) for run in (_runs(session, "secrets")) for event in events(session, run)),
     ]
     assert len(rows) > 10
+    labels = {
+        ti.rendered_map_index for run in _runs(session, "secrets") for ti in run.get_task_instances(session=session)
+    }
+    assert labels == {None, "batch 0", "batch 1"}
     text = "\n".join(rows) + "".join(capfd.readouterr())
     assert "fog_key" in text
+    assert "InternalError: RuntimeError at" in text
     for secret in ("person-", ".jpg", HEX, "secret-name"):
         assert secret not in text
 
