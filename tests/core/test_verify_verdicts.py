@@ -263,3 +263,15 @@ def test_decide_of_nothing_still_checks_the_whole_frame() -> None:
     bad = source.pixels.copy()
     bad[100:116, 100:116] = 0
     assert fogkit.judge(source, bad, decided, rules).failures == ("V5",)
+
+
+@pytest.mark.parametrize(("quality", "passes"), [("source", False), (60, True)])
+def test_a_quality_that_the_policy_names_may_cost_more(quality: int | str, passes: bool) -> None:
+    """Damage of 12 levels fails against the source's quality and is within what a chosen low quality may lose."""
+    rules = load_policy({"output": {"format": "webp", "quality": quality}})
+    source = fogkit.opened(fogkit.picture(2, []), 90)
+    bad = source.pixels.copy()
+    bad[96:128, 96:128] = cv2.add(bad[96:128, 96:128], np.full((32, 32, 3), 12, np.uint8))
+    assert fogkit.judge(source, bad, Decided(()), rules).ok is passes
+    worse = cv2.add(source.pixels, np.full(source.pixels.shape, 30, np.uint8))
+    assert not fogkit.judge(source, worse, Decided(()), rules).ok

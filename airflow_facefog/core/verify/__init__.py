@@ -26,7 +26,7 @@ from airflow_facefog.core.records import IntXYXY
 from airflow_facefog.core.regions import Decided
 from airflow_facefog.core.verify.coverage import least_coverage
 from airflow_facefog.core.verify.inside import inside_scores, too_many_colours, views_of
-from airflow_facefog.core.verify.outside import judge_outside, neutralise
+from airflow_facefog.core.verify.outside import CHOSEN_LIMIT, LIMIT, judge_outside, neutralise
 
 if TYPE_CHECKING:
     from airflow_facefog.core.codec import Encoded
@@ -68,14 +68,15 @@ def verify(source: Pixels, encoded: Encoded, decided: Decided, policy: FogPolicy
     failures = {"V0"} if share < 1.0 else set()
     failures |= {"V4" for patch in patches if too_many_colours(patch)}
     check = _check_lossless if encoded.lossless else _check_lossy
-    more, worst, psnr = check(source, _own(decoded), patches, encoded.format)
+    limit = LIMIT if policy.output.quality == "source" else CHOSEN_LIMIT
+    more, worst, psnr = check(source, _own(decoded), patches, encoded.format, limit)
     failures |= more
     fogged = bool(decided.fogged)
     return Verdict(not failures, share if fogged else None, worst if fogged else None, psnr, tuple(sorted(failures)))
 
 
 def _check_lossless(
-    source: Pixels, decoded: Pixels, patches: Sequence[Patch], _format: str
+    source: Pixels, decoded: Pixels, patches: Sequence[Patch], _format: str, _limit: float
 ) -> tuple[set[str], float, float | None]:
     """V1: equal to the expected picture, bit for bit, over the whole frame."""
     same = all(
@@ -88,7 +89,7 @@ def _check_lossless(
 
 
 def _check_lossy(
-    source: Pixels, decoded: Pixels, patches: Sequence[Patch], file_format: str
+    source: Pixels, decoded: Pixels, patches: Sequence[Patch], file_format: str, limit: float
 ) -> tuple[set[str], float, float | None]:
     """V2, V3 under every mask, V5 everywhere else."""
     failures: set[str] = set()
@@ -99,7 +100,7 @@ def _check_lossy(
         scores = inside_scores(views, file_format)
         failures |= {name for name, score in scores.items() if not score <= 1.0}
         worst = max(worst, *scores.values())
-    fine, psnr = judge_outside(source, decoded, [patch.layer for patch in patches])
+    fine, psnr = judge_outside(source, decoded, [patch.layer for patch in patches], limit)
     return (failures if fine else failures | {"V5"}), worst, psnr
 
 

@@ -12,11 +12,13 @@ import numpy.typing as npt
 from airflow_facefog.core.boxes import BLOCK
 from airflow_facefog.core.fog.layers import Layer
 from airflow_facefog.core.fog.masks import Grid, Pixels, covered_grid, expand
-from airflow_facefog.core.records import IntXYXY
 from airflow_facefog.core.verify.tiles import Sums, pixel_counts, planes, square_sums
 
 LIMIT = 8.0
 """RMS per tile of 2x2 blocks (16 px: the chroma block of a 4:2:0 JPEG), grey levels, over all channels."""
+
+CHOSEN_LIMIT = 20.0
+"""The same when the policy names a quality instead of ``source``: that loss is wanted (16.4 on photos at JPEG q50)."""
 
 BAND_BLOCKS = 3
 """Blocks around a mask in which a codec may mix fog and picture, tested apart: 24 px, the reach of a 4:1:1 chroma block."""
@@ -31,7 +33,7 @@ BEST_PSNR = 99.0
 """dB, recorded when a lossy file came out equal."""
 
 
-def judge_outside(source: Pixels, decoded: Pixels, layers: Sequence[Layer]) -> tuple[bool, float]:
+def judge_outside(source: Pixels, decoded: Pixels, layers: Sequence[Layer], limit: float = LIMIT) -> tuple[bool, float]:
     """Whether every tile is within the limit, beyond the band and in it, and the PSNR of the outside in dB (at most 99).
 
     ``decoded`` is ours: covered pixels in it are overwritten with the source's, so that they count nowhere.
@@ -44,10 +46,11 @@ def judge_outside(source: Pixels, decoded: Pixels, layers: Sequence[Layer]) -> t
     covered = covered_grid((layer.mask for layer in layers), height, width)
     psnr = _psnr(float(sums.sum()), float((counts * (covered == 0)).sum()))
     band = _band(covered) if layers else covered
-    if _exceeds(sums * (band == 0), counts * ((band | covered) == 0)).any():
+    if _exceeds(sums * (band == 0), counts * ((band | covered) == 0), limit).any():
         return False, psnr
-    suspects = np.argwhere(_exceeds(sums * band, counts * band)) if layers else ()
-    return not any(_beyond_mixing(source, decoded, band, int(row), int(column)) for row, column in suspects), psnr
+    suspects = np.argwhere(_exceeds(sums * band, counts * band, limit)) if layers else ()
+    mixed = (_beyond_mixing(source, decoded, band, (int(row), int(column)), limit) for row, column in suspects)
+    return not any(mixed), psnr
 
 
 def neutralise(decoded: Pixels, source: Pixels, layers: Sequence[Layer]) -> None:
@@ -65,9 +68,9 @@ def _band(covered: Grid) -> Grid:
     return np.asarray(cv2.subtract(near, covered), np.uint8)
 
 
-def _exceeds(sums: Sums, counts: Sums) -> npt.NDArray[np.bool_]:
+def _exceeds(sums: Sums, counts: Sums, limit: float) -> npt.NDArray[np.bool_]:
     """Which tiles of 2x2 blocks have an RMS above the limit; tiles without pixels have none."""
-    return _tiles(sums) > LIMIT**2 * _tiles(counts)
+    return _tiles(sums) > limit**2 * _tiles(counts)
 
 
 def _tiles(blocks: Sums) -> Sums:
@@ -77,21 +80,16 @@ def _tiles(blocks: Sums) -> Sums:
     return np.asarray(down[:, 0::2] + down[:, 1::2], np.float64)
 
 
-def _beyond_mixing(source: Pixels, decoded: Pixels, band: Grid, row: int, column: int) -> bool:
+def _beyond_mixing(source: Pixels, decoded: Pixels, band: Grid, tile: tuple[int, int], limit: float) -> bool:
     """Whether a tile's band differs by more than a shared chroma block can do: Y, Cr and Cb are judged apart."""
-    side = 2 * BLOCK
-    box: IntXYXY = (
-        column * side,
-        row * side,
-        min((column + 1) * side, source.shape[1]),
-        min((row + 1) * side, source.shape[0]),
-    )
+    top, left = (2 * BLOCK * at for at in tile)
+    box = left, top, min(left + 2 * BLOCK, source.shape[1]), min(top + 2 * BLOCK, source.shape[0])
     inside = expand(band, (0, 0), box) > 0
     here, there = (planes(p[box[1] : box[3], box[0] : box[2]]) for p in (source, decoded))
-    limits = (BAND_LUMA_LIMIT, BAND_CHROMA_LIMIT, BAND_CHROMA_LIMIT)
+    limits = (max(BAND_LUMA_LIMIT, limit), BAND_CHROMA_LIMIT, BAND_CHROMA_LIMIT)
     return any(
-        float(((h[inside].astype(np.int32) - t[inside]) ** 2).mean()) > limit**2
-        for h, t, limit in zip(here, there, limits, strict=False)
+        float(((h[inside].astype(np.int32) - t[inside]) ** 2).mean()) > most**2
+        for h, t, most in zip(here, there, limits, strict=False)
     )
 
 
