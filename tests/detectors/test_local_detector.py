@@ -92,10 +92,8 @@ def test_a_small_face_in_a_panorama_is_found(place):
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 30000), (30000, 1), (2, 3), (7, 900)])
 def test_degenerate_shapes_are_looked_at(shape):
-    """Nothing crashes on a zero-sized input: each of these has a defined, non-empty model input."""
+    """Nothing crashes on a zero-sized model input, and no box leaves the frame."""
     pixels = np.zeros((*shape, 3), np.uint8)
-    inputs = list(LocalDetector()._inputs(pixels, shape[1], shape[0]))
-    assert all(image.size and image.shape[:2] == (fit.height, fit.width) for fit, image in inputs)
     assert all(d.xyxy[2] <= shape[1] and d.xyxy[3] <= shape[0] for d in LocalDetector().detect(pixels, 0.1))
 
 
@@ -150,3 +148,21 @@ def test_a_forked_child_makes_its_own_session():
     child.join(60)
     assert child.exitcode == 0
     assert queue.get() == expected
+
+
+def test_a_huge_face_needs_the_second_look(monkeypatch):
+    """A frame-filling answer of the full look that the glance does not see keeps no confidence; a seen one keeps all."""
+    import airflow_facefog.detectors.local as local
+
+    boxes = np.array([[10.0, 10.0, 900.0, 900.0], [10.0, 10.0, 60.0, 60.0]])
+    nothing = (np.zeros((0, 4)), np.zeros(0))
+    assert list(local._support(boxes, *nothing)) == [0.0, 0.0]
+    assert list(local._support(boxes, boxes[:1] + 5.0, np.array([0.1]))) == [0.2, 0.0]
+    assert list(local._support(boxes, boxes[:1] + 5.0, np.array([0.8]))) == [1.0, 0.0]
+
+    def look(self, image, fit):
+        return (boxes, np.array([0.9, 0.8])) if fit.width > local.GLANCE_SIDE else nothing
+
+    monkeypatch.setattr(LocalDetector, "_look", look)
+    found = LocalDetector().detect(np.zeros((1024, 1024, 3), np.uint8), 0.1)
+    assert [(d.xyxy[2] - d.xyxy[0], d.confidence) for d in found] == [(50.0, 0.8)]
