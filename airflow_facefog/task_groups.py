@@ -24,6 +24,7 @@ from airflow_facefog.operators.listing import PLAN_KEY, ListImagesOperator
 from airflow_facefog.operators.policies import PolicySpec, check_policy, templated
 from airflow_facefog.operators.publish import PublishOperator
 
+DEFAULT_POOL = "default_pool"
 BATCH_NUMBER = "batch {{ ti.map_index }}"
 
 
@@ -34,32 +35,15 @@ class FogTaskGroup(TaskGroup):
 
 
 def fog_images(
-    group_id: str = "fog_images",
-    *,
-    source: str,
-    destination: str,
-    audit: str,
-    policy: PolicySpec = None,
-    detector: Any = "local",
-    staged: bool = False,
-    outlets: Sequence[Asset | AssetAlias] = (),
-    asset_alias: str | AssetAlias | None = None,
-    batch_images: int | None = None,
-    batch_bytes: int | None = None,
-    dataset: str | None = None,
-    layout: str | None = None,
-    mirror: bool | None = None,
-    retry_quarantined: bool | None = None,
-    key_conn_id: str | None = None,
-    audit_conn_id: str | None = None,
-    audit_sql_conn_id: str | None = None,
-    workers: int | None = None,
-    pool: str = "default_pool",
-    max_active_tis_per_dagrun: int = 1,
-    retries: int = RETRIES,
-    retry_delay: timedelta = RETRY_DELAY,
-    **task_kwargs: Any,
-) -> FogTaskGroup:
+    group_id: str = "fog_images", *, source: str, destination: str, audit: str, policy: PolicySpec = None,
+    detector: Any = "local", staged: bool = False, outlets: Sequence[Asset | AssetAlias] = (),
+    asset_alias: str | AssetAlias | None = None, batch_images: int | None = None, batch_bytes: int | None = None,
+    dataset: str | None = None, layout: str | None = None, mirror: bool | None = None,
+    retry_quarantined: bool | None = None, key_conn_id: str | None = None, audit_conn_id: str | None = None,
+    audit_sql_conn_id: str | None = None, workers: int | None = None, pool: str = DEFAULT_POOL,
+    publish_pool: str = DEFAULT_POOL, max_active_tis_per_dagrun: int = 1, retries: int = RETRIES,
+    retry_delay: timedelta = RETRY_DELAY, **task_kwargs: Any,
+) -> FogTaskGroup:  # fmt: skip
     """Build the task group ``list_images >> fog (one task per batch) >> publish``.
 
     :param source: folder, file or glob of raw images (templated); ``s3://conn_id@bucket/prefix`` names a connection.
@@ -81,6 +65,7 @@ def fog_images(
     :param audit_sql_conn_id: SQL connection for the audit tables.
     :param workers: threads of a batch; None is the number of CPUs its process may use.
     :param pool: pool of the batch tasks; give one with a slot per worker machine when several Dags fog at once.
+    :param publish_pool: pool of the publish task; one slot where the store cannot create exclusively.
     :param max_active_tis_per_dagrun: batches of one run at a time; one batch already uses all CPUs of its worker.
     :param retries: of every task; only errors that a retry may cure are retried.
     :param retry_delay: of every task; longer when the other side asks for it.
@@ -107,7 +92,8 @@ def fog_images(
         fog = (_staged if staged else _single_pass)(listed, per_batch)
         publish = PublishOperator(
             task_id="publish", plan=listed[PLAN_KEY], audit_sql_conn_id=audit_sql_conn_id,
-            outlets=_outlets(outlets, asset_alias), trigger_rule="all_done_min_one_success", **access, **common,
+            outlets=_outlets(outlets, asset_alias), trigger_rule="all_done_min_one_success", pool=publish_pool,
+            **access, **common,
         )  # fmt: skip
         [listing, fog] >> publish
     group.output = publish.output
