@@ -9,7 +9,8 @@ from typing import Any
 
 import faultkit
 import pytest
-from faultkit import attempt_batch, bad_photo, check_invariants, ended, faulty, intents, objects, process
+from faultkit import attempt_batch, bad_photo, check_invariants, ended, intents, objects, process
+from faultydetectors import faulty
 from jobkit import KEYS, World, attempt, audit_rows
 
 from airflow_facefog.core.errors import DetectorError
