@@ -107,6 +107,15 @@ def test_damage_outside_fails_v5(box: tuple[int, int, int, int], level: int) -> 
     assert fogkit.judge(source, output, decided, rules).failures == ("V5",)
 
 
+def test_wrong_colour_beside_a_mask_fails_v5() -> None:
+    """The band may lose some chroma to a shared block, but not turn red at the same luma."""
+    source, output, decided, rules = prepared()
+    ycc = cv2.cvtColor(output[40:100, 120:136], cv2.COLOR_BGR2YCrCb)
+    ycc[:, :, 1] = np.clip(ycc[:, :, 1].astype(int) + 60, 0, 255)
+    output[40:100, 120:136] = cv2.cvtColor(ycc, cv2.COLOR_YCrCb2BGR)
+    assert fogkit.judge(source, output, decided, rules).failures == ("V5",)
+
+
 def test_wrong_colour_inside_fails_v2() -> None:
     """Right luma, wrong hue: only the colour means can tell."""
     source, output, decided, rules = prepared()
@@ -157,8 +166,8 @@ def tampered(name: str, decided: Decided) -> Decided:
         "ignored, though listed": {"action": Action.CLASS_IGNORED, "region": None, "method": None},
         "hull without its best box": {
             "hull": (0.0, 0.0, 8.0, 8.0),
-            "margin_box": (0.0, 0.0, 8.0, 8.0),
-            "region": (0, 0, 8, 8),
+            "margin_box": (-2.0, -3.0, 10.0, 10.0),
+            "region": (0, 0, 24, 24),
         },
     }
     return replace(

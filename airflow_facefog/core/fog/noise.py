@@ -6,6 +6,7 @@ and ``INTER_LINEAR_EXACT`` only, so every machine gives the same bytes.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import math
 
@@ -33,15 +34,17 @@ def lattice(seed: bytes, octave: int, amplitude: int, cells: IntXYXY) -> Field:
     """Lattice values in 0..2*amplitude (uint8: value + amplitude) of lattice columns x1..x2, rows y1..y2."""
     x1, y1, x2, y2 = cells
     first, last = x1 // LATTICE_RUN, (x2 - 1) // LATTICE_RUN
-    digests = [
-        hashlib.blake2b(f"{octave},{row},{run}".encode(), key=seed).digest()
-        for row in range(y1, y2)
-        for run in range(first, last + 1)
-    ]
+    digests = [_run(seed, octave, row, run) for row in range(y1, y2) for run in range(first, last + 1)]
     raw = np.frombuffer(b"".join(digests), np.uint8).reshape(y2 - y1, -1)
     start = x1 - first * LATTICE_RUN
     part = raw[:, start : start + x2 - x1].astype(np.uint16)
     return (part * np.uint16(2 * amplitude + 1) >> 8).astype(np.uint8)
+
+
+@functools.lru_cache(maxsize=4096)
+def _run(seed: bytes, octave: int, row: int, run: int) -> bytes:
+    """64 lattice bytes. Regions side by side share them, and verify needs those of fog again."""
+    return hashlib.blake2b(f"{octave},{row},{run}".encode(), key=seed).digest()
 
 
 def field(seed: bytes, octave: int, amplitude: int, box: IntXYXY) -> Field:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -12,7 +13,7 @@ import numpy.typing as npt
 from airflow_facefog.core.boxes import BLOCK
 from airflow_facefog.core.fog.layers import Layer
 from airflow_facefog.core.fog.masks import Grid, Pixels, covered_grid, expand
-from airflow_facefog.core.verify.tiles import Sums, pixel_counts, planes, square_sums
+from airflow_facefog.core.verify.tiles import Counts, Sums, pixel_counts, planes, span_counts, square_sums
 
 LIMIT = 8.0
 """RMS per tile of 2x2 blocks (16 px: the chroma block of a 4:2:0 JPEG), grey levels, over all channels."""
@@ -29,6 +30,8 @@ BAND_LUMA_LIMIT = 12.0
 BAND_CHROMA_LIMIT = 32.0
 """RMS of Cr and of Cb there: a chroma block that the mask's edge cuts mixes fog and picture (photos 18.6, cartoons 24.6)."""
 
+Number = TypeVar("Number", bound=np.generic)
+
 BEST_PSNR = 99.0
 """dB, recorded when a lossy file came out equal."""
 
@@ -41,16 +44,22 @@ def judge_outside(source: Pixels, decoded: Pixels, layers: Sequence[Layer], limi
     height, width = source.shape[:2]
     channels = source.size // (height * width)
     neutralise(decoded, source, layers)
-    sums = square_sums(decoded, source, BLOCK)
-    counts = pixel_counts(height, width, BLOCK) * channels
+    sums = _quads(square_sums(decoded, source, BLOCK))
     covered = covered_grid((layer.mask for layer in layers), height, width)
-    psnr = _psnr(float(sums.sum()), float((counts * (covered == 0)).sum()))
-    band = _band(covered) if layers else covered
-    if _exceeds(sums * (band == 0), counts * ((band | covered) == 0), limit).any():
+    rows, columns = span_counts(height, BLOCK), span_counts(width, BLOCK)
+    psnr = _psnr(float(sums.sum()), channels * (height * width - float(rows @ covered @ columns)))
+    band = _band(covered)
+    near = _quads(band).any(axis=(1, 3))
+    if ((_totals(sums) > limit**2 * channels * pixel_counts(height, width, 2 * BLOCK)) & ~near).any():
         return False, psnr
-    suspects = np.argwhere(_exceeds(sums * band, counts * band, limit)) if layers else ()
-    mixed = (_beyond_mixing(source, decoded, band, (int(row), int(column)), limit) for row, column in suspects)
-    return not any(mixed), psnr
+    tiles = np.nonzero(near)
+    sizes = channels * _pairs(rows)[tiles[0]][:, :, None] * _pairs(columns)[tiles[1]][:, None, :]
+    in_band, beyond = (_quads(g)[tiles[0], :, tiles[1]] for g in (band, 1 - (band | covered)))
+    values = sums[tiles[0], :, tiles[1]]
+    if _exceeds(values * beyond, sizes * beyond, limit).any():
+        return False, psnr
+    suspects = np.argwhere(near)[_exceeds(values * in_band, sizes * in_band, limit)]
+    return not any(_beyond_mixing(source, decoded, band, (int(y), int(x)), limit) for y, x in suspects), psnr
 
 
 def neutralise(decoded: Pixels, source: Pixels, layers: Sequence[Layer]) -> None:
@@ -68,16 +77,25 @@ def _band(covered: Grid) -> Grid:
     return np.asarray(cv2.subtract(near, covered), np.uint8)
 
 
-def _exceeds(sums: Sums, counts: Sums, limit: float) -> npt.NDArray[np.bool_]:
-    """Which tiles of 2x2 blocks have an RMS above the limit; tiles without pixels have none."""
-    return _tiles(sums) > limit**2 * _tiles(counts)
-
-
-def _tiles(blocks: Sums) -> Sums:
+def _quads(blocks: npt.NDArray[Number]) -> npt.NDArray[Number]:
+    """Blocks as (tile rows, 2, tile columns, 2), padded with zeros to whole tiles."""
     rows, columns = blocks.shape
-    even = np.pad(blocks, ((0, rows % 2), (0, columns % 2)))
-    down = even[0::2] + even[1::2]
-    return np.asarray(down[:, 0::2] + down[:, 1::2], np.float64)
+    even = np.zeros((rows + rows % 2, columns + columns % 2), blocks.dtype)
+    even[:rows, :columns] = blocks
+    return even.reshape(even.shape[0] // 2, 2, even.shape[1] // 2, 2)
+
+
+def _pairs(counts: Counts) -> Counts:
+    return np.append(counts, 0)[: len(counts) + len(counts) % 2].reshape(-1, 2)
+
+
+def _totals(quads: Sums) -> Sums:
+    return np.asarray(quads[:, 0, :, 0] + quads[:, 0, :, 1] + quads[:, 1, :, 0] + quads[:, 1, :, 1], np.float64)
+
+
+def _exceeds(sums: Sums, sizes: Sums, limit: float) -> npt.NDArray[np.bool_]:
+    """Which of (n, 2, 2) tiles have an RMS above the limit; a tile without pixels has none."""
+    return np.asarray(sums.sum(axis=(1, 2)) > limit**2 * sizes.sum(axis=(1, 2)), np.bool_)
 
 
 def _beyond_mixing(source: Pixels, decoded: Pixels, band: Grid, tile: tuple[int, int], limit: float) -> bool:

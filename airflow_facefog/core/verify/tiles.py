@@ -13,6 +13,7 @@ import numpy.typing as npt
 from airflow_facefog.core.fog.masks import Pixels
 
 Sums = npt.NDArray[np.float64]
+Counts = npt.NDArray[np.int64]
 
 STRIP_TILES = 16
 """Tile rows handled at once: for 8-px tiles of a 4000 px picture an accumulator of 768 kB."""
@@ -61,11 +62,14 @@ def planes(pixels: Pixels) -> list[Pixels]:
     return [np.asarray(p, np.uint8) for p in cv2.split(cv2.cvtColor(bgr, cv2.COLOR_BGR2YCrCb))]
 
 
+def span_counts(length: int, tile: int) -> Counts:
+    """Pixels along one side in each tile: ``tile``, but for the rest at the end."""
+    return np.minimum(tile, length - np.arange(0, length, tile))
+
+
 def pixel_counts(height: int, width: int, tile: int) -> Sums:
     """Pixels in each tile of a picture."""
-    rows = np.minimum(tile, height - np.arange(0, height, tile))
-    columns = np.minimum(tile, width - np.arange(0, width, tile))
-    return np.asarray(np.outer(rows, columns), np.float64)
+    return np.outer(span_counts(height, tile), span_counts(width, tile)).astype(np.float64)
 
 
 def regroup(sums: Sums, rows: int, columns: int) -> Sums:
