@@ -7,9 +7,9 @@ nothing is filtered by class; a broken answer raises, it never reads as "nothing
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from airflow_facefog.core.records import Detection
 
@@ -28,7 +28,8 @@ class DetectorInfo:
 
     ``fingerprint`` changes whenever the answers could (weights, input scaling, decoding) and is part of the recipe.
     ``classes`` lists every class it can emit, or is None when that is unknown. ``remote_host`` is None when pixels stay
-    in this process.
+    in this process or this network. ``concurrency``: threads that a job should call it from (None: one per CPU).
+    ``cacheable``: its answers cost something, so they are kept by content and a retry pays nothing twice.
     """
 
     name: str
@@ -38,6 +39,29 @@ class DetectorInfo:
     fingerprint: str
     classes: tuple[str, ...] | None
     remote_host: str | None = None
+    concurrency: int | None = None
+    cacheable: bool = False
+
+
+class Detections(tuple[Detection, ...]):
+    """An answer that says from which confidence it really is complete.
+
+    ``floor`` is None when that is the floor that was asked for, else the higher one that was used, because the detector
+    could not list everything below it.
+    """
+
+    floor: float | None
+
+    def __new__(cls, found: Iterable[Detection] = (), floor: float | None = None) -> Self:
+        """Take ``found`` in its order."""
+        answer = super().__new__(cls, found)
+        answer.floor = floor
+        return answer
+
+
+def used_floor(found: Sequence[Detection]) -> float | None:
+    """The ``floor`` of an answer; None for a plain sequence, which is complete as asked."""
+    return found.floor if isinstance(found, Detections) else None
 
 
 class Detector(Protocol):
