@@ -20,6 +20,7 @@ from airflow_facefog.operators.border import (
     fails_cleanly,
     identity,
     job_rights,
+    place,
 )
 from airflow_facefog.operators.policies import POLICY_FILES, PolicySpec, rendered_policy
 from airflow_facefog.operators.publish import announce, sql_sink
@@ -97,9 +98,10 @@ class FogDecoratedOperator(DecoratedOperator):
         """The plan's request for these sources. Raises ConfigurationError unless they are a list of URIs."""
         if not isinstance(sources, list | tuple) or not all(isinstance(uri, str) for uri in sources):
             raise ConfigurationError("a @task.fog function returns a list of image URIs (strings)")
+        places = [place(uri) for uri in sources]
         return PlanRequest(
-            identity=identity(context), source=Place.parse(sources[0]) if sources else NOTHING,
-            destination=Place.parse(self.destination), audit=Place.parse(self.audit),
+            identity=identity(context), source=places[0] if places else NOTHING, destination=place(self.destination),
+            audit=place(self.audit),
             policy=rendered_policy(self.policy), detector=self.detector, layout=self.layout, dataset=self.dataset,
             key_conn_id=self.key_conn_id, sources=tuple(sources),
         )  # fmt: skip

@@ -12,18 +12,18 @@ from typing import Any
 from airflow.sdk import Asset, AssetAlias, TaskGroup, XComArg, task_group
 
 from airflow_facefog.detectors.spec import parse as parse_detector
-from airflow_facefog.job.model import Place
 from airflow_facefog.operators.batches import (
     PREDICTIONS_KEY,
     DetectImagesOperator,
     FogDetectedOperator,
     FogImagesOperator,
 )
-from airflow_facefog.operators.border import RETRIES, RETRY_DELAY, FogRetryPolicy
+from airflow_facefog.operators.border import RETRIES, RETRY_DELAY, FogRetryPolicy, place
 from airflow_facefog.operators.listing import PLAN_KEY, ListImagesOperator
 from airflow_facefog.operators.policies import PolicySpec, check_policy, templated
 from airflow_facefog.operators.publish import PublishOperator
 
+Outlets = Asset | AssetAlias | Sequence[Asset | AssetAlias]
 DEFAULT_POOL = "default_pool"
 BATCH_NUMBER = "batch {{ ti.map_index }}"
 
@@ -36,7 +36,7 @@ class FogTaskGroup(TaskGroup):
 
 def fog_images(
     group_id: str = "fog_images", *, source: str, destination: str, audit: str, policy: PolicySpec = None,
-    detector: Any = "local", staged: bool = False, outlets: Sequence[Asset | AssetAlias] = (),
+    detector: Any = "local", staged: bool = False, outlets: Outlets = (),
     asset_alias: str | AssetAlias | None = None, batch_images: int | None = None, batch_bytes: int | None = None,
     dataset: str | None = None, layout: str | None = None, mirror: bool | None = None,
     retry_quarantined: bool | None = None, key_conn_id: str | None = None, audit_conn_id: str | None = None,
@@ -52,7 +52,7 @@ def fog_images(
     :param policy: mapping or ``.yaml`` beside the Dag (both templated), FogPolicy, or None: fog everything.
     :param detector: JSON-able detector spec (templated).
     :param staged: detect and fog as two tasks per batch (same bytes), for GPU queues or to look at detections first.
-    :param outlets: assets that get an event when the run is published.
+    :param outlets: asset or assets that get an event when the run is published.
     :param asset_alias: alias that gets an event for the run's own destination, if the snapshot changed.
     :param batch_images: most images of a batch. None here and below: the default of ``job.model.PlanRequest``.
     :param batch_bytes: most bytes of a batch.
@@ -117,7 +117,8 @@ def _staged(listed: Any, per_batch: Mapping[str, Any]) -> Any:
     return batch_group.expand_kwargs(listed)
 
 
-def _outlets(outlets: Sequence[Asset | AssetAlias], alias: str | AssetAlias | None) -> list[Asset | AssetAlias]:
+def _outlets(outlets: Outlets, alias: str | AssetAlias | None) -> list[Asset | AssetAlias]:
+    outlets = [outlets] if isinstance(outlets, Asset | AssetAlias) else outlets
     extra = [] if alias is None else [AssetAlias(alias) if isinstance(alias, str) else alias]
     return [*outlets, *extra]
 
@@ -127,9 +128,9 @@ def check_plain(places: Sequence[str], detector: Any) -> None:
 
     Credentials in a URI above all: Airflow stores the text of every template field.
     """
-    for place in places:
-        if not templated(place):
-            Place.parse(place)
+    for text in places:
+        if not templated(text):
+            place(text)
     if not templated(detector):
         parse_detector(detector)
 

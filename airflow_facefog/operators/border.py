@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 from airflow.sdk import ExceptionRetryPolicy, RetryAction, RetryDecision, RetryRule
 from airflow.sdk.exceptions import AirflowFailException
 
-from airflow_facefog.core.errors import ImageError, PermanentError, SourceError
+from airflow_facefog.core.errors import ConfigurationError, ImageError, PermanentError, SourceError
 from airflow_facefog.core.raw import sealed
-from airflow_facefog.job.model import Attempt, RunIdentity
+from airflow_facefog.job.model import Attempt, Place, RunIdentity
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -87,6 +87,18 @@ def _fail(error: Exception) -> AirflowFailException:
 def _bare(stopped: BaseException) -> BaseException:
     stopped.__cause__ = stopped.__context__ = None
     return stopped.with_traceback(None)
+
+
+def place(text: str) -> Place:
+    """Read a place, which must not depend on a working directory: every worker has its own.
+
+    Raises ConfigurationError for relative folders, and as ``Place.parse`` does.
+    """
+    scheme, found, rest = text.partition("://")
+    local = rest if found and scheme in ("file", "local") else text
+    if (not found or local is rest) and text.strip() and not local.startswith("/"):
+        raise ConfigurationError("a relative folder means another one on each worker; give an absolute path or a URI")
+    return Place.parse(text)
 
 
 def identity(context: Context) -> RunIdentity:

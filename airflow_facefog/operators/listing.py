@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.sdk import BaseOperator
 
-from airflow_facefog.job.model import Place, PlanRequest
-from airflow_facefog.operators.border import fails_cleanly, identity, job_rights
+from airflow_facefog.job.model import PlanRequest
+from airflow_facefog.operators.border import fails_cleanly, identity, job_rights, place
 from airflow_facefog.operators.policies import POLICY_FILES, PolicySpec, rendered_policy
 
 if TYPE_CHECKING:
@@ -75,9 +75,9 @@ class ListImagesOperator(BaseOperator):
     def _request(self, context: Context) -> PlanRequest:
         return PlanRequest(
             identity=identity(context),
-            source=Place.parse(self.source),
-            destination=Place.parse(self.destination),
-            audit=Place.parse(self.audit),
+            source=place(self.source),
+            destination=place(self.destination),
+            audit=place(self.audit),
             policy=rendered_policy(self.policy),
             detector=self.detector,
             key_conn_id=self.key_conn_id,

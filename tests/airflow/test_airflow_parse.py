@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from airflow.sdk import DAG, Asset, AssetAlias
+from airflow.sdk import DAG, Asset, AssetAlias, task
 from airflow.serialization.serialized_objects import DagSerialization
 
 from airflow_facefog.core.errors import ConfigurationError, FogError, PolicyError
@@ -39,6 +39,9 @@ def _group(**kwargs: Any) -> tuple[DAG, Any]:
         ({"source": "s3://key:secret@bucket/raw"}, ConfigurationError, "credentials"),
         ({"destination": "simplecache::s3://bucket/clean"}, ConfigurationError, "chained"),
         ({"audit": " "}, ConfigurationError, "empty"),
+        ({"source": "photos/raw"}, ConfigurationError, "relative"),
+        ({"destination": "file://photos/clean"}, ConfigurationError, "relative"),
+        ({"audit": "file://conn@/audit"}, ConfigurationError, "relative"),
     ],
 )
 def test_known_mistakes_break_the_dag_import(wrong: dict[str, Any], error: type[FogError], says: str) -> None:
@@ -88,10 +91,10 @@ def test_every_task_retries(staged: bool) -> None:
     """Airflow's default is no retry, and a default in __init__ does not reach mapped tasks: each gets it explicitly."""
     dag, _ = _group(staged=staged, retries=4, retry_delay=timedelta(seconds=7))
     assert len(dag.tasks) == (4 if staged else 3)
-    for task in dag.tasks:
-        assert task.retries == 4
-        assert task.retry_delay == timedelta(seconds=7)
-        assert isinstance(_of(task, "retry_policy"), FogRetryPolicy)
+    for each in dag.tasks:
+        assert each.retries == 4
+        assert each.retry_delay == timedelta(seconds=7)
+        assert isinstance(_of(each, "retry_policy"), FogRetryPolicy)
 
 
 def _of(task: Any, name: str) -> Any:
@@ -105,10 +108,10 @@ def test_batches_are_bounded_and_named_by_number(staged: bool) -> None:
     batches = [task for task in dag.tasks if task.task_id.rpartition(".")[2] in ("fog", "detect")]
     assert len(batches) == (2 if staged else 1)
     assert dag.get_task("fog_images.publish").pool == "one"
-    for task in batches:
-        assert _of(task, "pool") == "cpu"
-        assert _of(task, "max_active_tis_per_dagrun") == 1
-        assert _of(task, "map_index_template") == "batch {{ ti.map_index }}"
+    for each in batches:
+        assert _of(each, "pool") == "cpu"
+        assert _of(each, "max_active_tis_per_dagrun") == 1
+        assert _of(each, "map_index_template") == "batch {{ ti.map_index }}"
 
 
 @pytest.mark.parametrize("staged", [False, True])
@@ -149,6 +152,26 @@ def test_outlets_are_on_publish_alone() -> None:
     assert isinstance(dag.get_task("fog_images.publish").outlets[1], AssetAlias)
 
 
+def test_one_outlet_needs_no_list() -> None:
+    """A single asset is meant as it is written."""
+    dag, _ = _group(outlets=Asset("clean"))
+    assert dag.get_task("fog_images.publish").outlets == [Asset("clean")]
+
+
+def test_task_fog_survives_serialisation() -> None:
+    """The decorated task keeps its retries in the scheduler's view of the Dag, also when it is mapped."""
+    with DAG("decorated", schedule=None) as dag:
+
+        @task.fog(destination="/lake/clean", audit="/lake/audit")
+        def named(folder: str) -> list[str]:
+            return [folder]
+
+        named("/lake/raw/a.jpg")
+        named.override(task_id="mapped").expand(folder=["/lake/raw/a.jpg"])
+    back = DagSerialization.deserialize_dag(DagSerialization.serialize_dag(dag))
+    assert [back.get_task(name).retries for name in ("named", "mapped")] == [2, 2]
+
+
 def _has_outlets(task: Any) -> bool:
     return bool(task.partial_kwargs.get("outlets") if hasattr(task, "partial_kwargs") else task.outlets)
 
@@ -159,9 +182,9 @@ def test_dag_survives_serialisation(staged: bool) -> None:
     dag, _ = _group(staged=staged, policy=FogPolicy(name="p"), outlets=[Asset("clean")])
     back = DagSerialization.deserialize_dag(DagSerialization.serialize_dag(dag))
     assert set(back.task_ids) == set(dag.task_ids)
-    for task in dag.tasks:
-        assert back.get_task(task.task_id).downstream_task_ids == task.downstream_task_ids
-        assert back.get_task(task.task_id).retries == task.retries == 2
+    for each in dag.tasks:
+        assert back.get_task(each.task_id).downstream_task_ids == each.downstream_task_ids
+        assert back.get_task(each.task_id).retries == each.retries == 2
 
 
 def test_serialised_dag_is_stable() -> None:

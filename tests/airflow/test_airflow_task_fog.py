@@ -60,7 +60,9 @@ def test_no_image_is_a_finished_run(lake: Lake, run_dag: RunDag, session: Any) -
     assert xcom(session, run, "nobody")[0]["counts"]["listed"] == 0
 
 
-@pytest.mark.parametrize("answer", [None, "/one/string.jpg", [b"/bytes.jpg"], {"a": "b"}, [["/nested.jpg"]]])
+@pytest.mark.parametrize(
+    "answer", [None, "/one/string.jpg", [b"/bytes.jpg"], ["relative.jpg"], {"a": "b"}, [["/nested.jpg"]]]
+)
 def test_wrong_answers_fail_at_once(lake: Lake, run_dag: RunDag, session: Any, answer: Any) -> None:
     """Anything but a list of URIs is a mistake of the function: no retry, nothing published."""
     with DAG("wrong_answer", schedule=None) as dag:
