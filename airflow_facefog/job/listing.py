@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from airflow_facefog.core.errors import ConfigurationError, StoreError
@@ -170,7 +171,10 @@ def remote_etag(info: dict[str, Any]) -> str:
     for name in ("ETag", "etag", "md5Hash", "generation", "content_md5"):
         if info.get(name):
             return str(info[name]).strip('"')
-    return f"{info.get('LastModified') or info.get('mtime') or info.get('created') or ''}-{info.get('size')}"
+    moment = info.get("LastModified") or info.get("mtime") or info.get("created") or ""
+    if isinstance(moment, datetime):  # some filesystems list seconds and look up a datetime
+        moment = moment.timestamp()
+    return f"{moment}-{info.get('size')}"
 
 
 def _list_explicit(sources: Sequence[str], source: Place, open_root: RootOpener) -> Listing:
