@@ -46,7 +46,8 @@ def finalise(
         tables = _tables(frozen, keys, audit, destination, home, attempt)
     except GateError:
         if sql is not None:
-            sql.write_run({**run_row(frozen, Tables([], [], [])), "status": "failed"}, [], [])
+            failed = {**run_row(frozen, Tables([], [], [])), "status": "failed", "listed": frozen.listed}
+            sql.write_run(failed, [], [])
         raise
     manifest_uri = audit.uri(f"{home}/manifest.json")
     data = audit.read(f"{home}/manifest.json")
