@@ -132,6 +132,20 @@ def test_fog_takes_the_quantised_colour_of_the_ring() -> None:
     assert 5 < inside[:, 0].std() < 16
 
 
+@pytest.mark.parametrize("shape", ["box", "ellipse"])
+@pytest.mark.parametrize(("share", "lowest", "highest"), [(1.0, 200, 216), (0.5, 90, 180)])
+def test_ring_is_an_eighth_of_the_region_wide(shape: str, share: float, lowest: int, highest: int) -> None:
+    """A bright ring of exactly that width gives its own colour; half as wide, a mixture with the dark beyond."""
+    decided = decide([Detection((200, 200, 340, 340), 0.9, "face")], fogkit.policy("fog", shape), 600, 600, keyed=True)
+    mask = layers_of(decided)[0].mask
+    hidden = np.zeros((600, 600), np.uint8)
+    hidden[mask.box[1] : mask.box[3], mask.box[0] : mask.box[2]] = mask.pixels()
+    side = 2 * round(share * (mask.short // 8)) + 1
+    wall = np.where(cv2.dilate(hidden, np.ones((side, side), np.uint8)) > 0, 208, 48).astype(np.uint8)
+    result = fog(wall, decided, fogkit.policy("fog", shape), fogkit.KEYS, fogkit.CID)
+    assert lowest < result[hidden > 0].mean() < highest
+
+
 def test_no_ring_gives_grey() -> None:
     """A region that fills the picture has no ring: mean grey."""
     decided, rules = decided_for([Detection((0, 0, WIDTH, HEIGHT), 0.9, "face")], "fog", "box")
@@ -194,6 +208,32 @@ def test_polygon_mask_covers_the_outline_and_fills_holes() -> None:
     for x, y in STAR:
         assert hidden[min(HEIGHT - 1, round(y)), round(x)]
     assert not hidden.all()
+
+
+def test_holes_of_a_polygon_are_covered() -> None:
+    """The inner pentagon of a large star, which even-odd filling leaves out, is covered without any margin."""
+    star = tuple((300 + 200 * np.sin(4 * np.pi * i / 5), 300 - 200 * np.cos(4 * np.pi * i / 5)) for i in range(5))
+    rules = load_policy({"rules": {"face": {"shape": "polygon", "margin": {"sides": 0, "top": 0, "bottom": 0}}}})
+    decided = decide([Detection(boxes.bounds(star), 0.9, "face", polygon=star)], rules, 600, 600, keyed=True)
+    mask = mask_of(decided.fogged[0])
+    assert expand(mask.grid, mask.box[:2], (280, 280, 320, 320)).min() == 255
+    assert not mask.full
+
+
+def test_polygon_is_dilated_by_the_margin() -> None:
+    """Sides, top and bottom each by their own fraction of the hull, and not by much more."""
+    triangle = ((200.0, 200.0), (300.0, 200.0), (200.0, 300.0))
+    margin = {"sides": 0.4, "top": 0.2, "bottom": 0.6}
+    rules = load_policy({"rules": {"face": {"shape": "polygon", "margin": margin}}})
+    decided = decide([Detection((200, 200, 300, 300), 0.9, "face", polygon=triangle)], rules, 600, 600, keyed=True)
+    mask = mask_of(decided.fogged[0])
+    pixels = np.zeros((600, 600), np.uint8)
+    x1, y1, x2, y2 = mask.box
+    pixels[y1:y2, x1:x2] = mask.pixels()
+    for x, y in ((161, 250), (339, 201), (250, 181), (201, 359)):
+        assert pixels[y, x] == 255
+    for x, y in ((140, 250), (250, 160), (201, 385), (330, 330)):
+        assert pixels[y, x] == 0
 
 
 def test_shape_that_covers_nothing_covers_its_whole_region() -> None:

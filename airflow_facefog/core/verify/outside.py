@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Any
 
 import cv2
 import numpy as np
@@ -30,8 +30,6 @@ BAND_LUMA_LIMIT = 12.0
 BAND_CHROMA_LIMIT = 32.0
 """RMS of Cr and of Cb there: a chroma block that the mask's edge cuts mixes fog and picture (photos 18.6, cartoons 24.6)."""
 
-Number = TypeVar("Number", bound=np.generic)
-
 BEST_PSNR = 99.0
 """dB, recorded when a lossy file came out equal."""
 
@@ -47,9 +45,10 @@ def judge_outside(source: Pixels, decoded: Pixels, layers: Sequence[Layer], limi
     sums = _quads(square_sums(decoded, source, BLOCK))
     covered = covered_grid((layer.mask for layer in layers), height, width)
     rows, columns = span_counts(height, BLOCK), span_counts(width, BLOCK)
-    psnr = _psnr(float(sums.sum()), channels * (height * width - float(rows @ covered @ columns)))
+    hidden = float(rows @ (covered.astype(np.float64) @ columns))
+    psnr = _psnr(float(sums.sum()), channels * (height * width - hidden))
     band = _band(covered)
-    near = _quads(band).any(axis=(1, 3))
+    near = _totals(_quads(band)) > 0
     if ((_totals(sums) > limit**2 * channels * pixel_counts(height, width, 2 * BLOCK)) & ~near).any():
         return False, psnr
     tiles = np.nonzero(near)
@@ -77,7 +76,7 @@ def _band(covered: Grid) -> Grid:
     return np.asarray(cv2.subtract(near, covered), np.uint8)
 
 
-def _quads(blocks: npt.NDArray[Number]) -> npt.NDArray[Number]:
+def _quads(blocks: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Blocks as (tile rows, 2, tile columns, 2), padded with zeros to whole tiles."""
     rows, columns = blocks.shape
     even = np.zeros((rows + rows % 2, columns + columns % 2), blocks.dtype)
@@ -89,8 +88,10 @@ def _pairs(counts: Counts) -> Counts:
     return np.append(counts, 0)[: len(counts) + len(counts) % 2].reshape(-1, 2)
 
 
-def _totals(quads: Sums) -> Sums:
-    return np.asarray(quads[:, 0, :, 0] + quads[:, 0, :, 1] + quads[:, 1, :, 0] + quads[:, 1, :, 1], np.float64)
+def _totals(quads: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Sums of the four blocks of each tile."""
+    down = quads[:, 0] + quads[:, 1]
+    return np.asarray(down[:, :, 0] + down[:, :, 1])
 
 
 def _exceeds(sums: Sums, sizes: Sums, limit: float) -> npt.NDArray[np.bool_]:
