@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
+from airflow_facefog.core.errors import PlanMismatchError
 from airflow_facefog.job.listing import split_glob
-from airflow_facefog.job.model import Attempt, Place, PlanRequest, RunIdentity
+from airflow_facefog.job.model import Attempt, Place, PlanRequest, RunIdentity, open_root_plain
 from airflow_facefog.keyfile import FoundKey, find_key, find_or_create_key
 
 if TYPE_CHECKING:
@@ -21,12 +21,8 @@ SQL_FILE = "facefog.db"
 COUNTS = ("listed", "published", "quarantined", "failed", "skipped", "detections", "fogged")
 
 
-@dataclass(frozen=True, slots=True)
-class Watch:
-    """What a caller wants to hear: ``planned(run_key, listed)`` once, ``advance(n)`` for images that ended."""
-
-    planned: Callable[[str, int], None]
-    advance: Callable[[int], None]
+Planned = Callable[[str, int], Callable[[int], None]]
+"""Called once with run key and number of images; returns what is called with the number of images that ended."""
 
 
 def new_identity() -> RunIdentity:
@@ -50,31 +46,58 @@ def preview_run(request: PlanRequest) -> dict[str, Any]:
 
 
 def run_job(
-    request: PlanRequest, keys: KeyRing, watch: Watch, *, resume: str | None, workers: int | None, sql_url: str | None
+    request: PlanRequest,
+    keys: KeyRing,
+    planned: Planned,
+    *,
+    resume: str | None,
+    workers: int | None,
+    sql_url: str | None,
 ) -> dict[str, Any]:
     """Plan (or find the plan of ``resume``), run all batches in order, finalise.
 
     Returns {"run_key", "listed", "published", "quarantined", "failed", "skipped", "detections", "fogged",
-    "manifest_uri", "seconds"}. Raises as the three steps do; ConfigurationError when ``resume`` names no run.
+    "manifest_uri", "seconds"}. Raises as the three steps do; ConfigurationError when ``resume`` names no run,
+    PlanMismatchError when it was planned with other settings.
     """
     from airflow_facefog.job.batch import run_batch
     from airflow_facefog.job.finalise import finalise
-    from airflow_facefog.job.plan import find_plan, make_plan
+    from airflow_facefog.job.plan import make_plan
 
     started = perf_counter()
     sql = _sink(sql_url)
-    batches = find_plan(request.audit, resume) if resume else make_plan(request, keys)
+    batches = _planned_before(request, resume) if resume else make_plan(request, keys)
     plan = batches[0]["plan"]
     run_key = plan.rsplit("/", 3)[1]
-    watch.planned(run_key, sum(entry["n"] for entry in batches))
+    advance = planned(run_key, sum(entry["n"] for entry in batches))
     for entry in batches:
-        run_batch(
-            entry["plan"], entry["batch"], attempt=_attempt(), keys=keys, workers=workers, on_progress=watch.advance
-        )
+        run_batch(entry["plan"], entry["batch"], attempt=_attempt(), keys=keys, workers=workers, on_progress=advance)
     result = finalise(plan, attempt=_attempt(), keys=keys, sql=sql)
     seconds = round(perf_counter() - started, 3)
     counts = {name: result["counts"][name] for name in COUNTS}
     return {"run_key": run_key, **counts, "manifest_uri": result["manifest_uri"], "seconds": seconds}
+
+
+def _planned_before(request: PlanRequest, run_key: str) -> list[dict[str, Any]]:
+    """The batches of a plan that this request would make again; its source was listed then and is not listed anew."""
+    from airflow_facefog.detectors import normalise
+    from airflow_facefog.job.batch import open_plan
+    from airflow_facefog.job.plan import find_plan
+
+    batches = find_plan(request.audit, run_key)
+    plan, _ = open_plan(batches[0]["plan"], open_root_plain, None)
+    pairs = {
+        "destination": (request.destination.uri, plan.destination.uri),
+        "policy": (request.policy, plan.policy),
+        "detector": (normalise(request.detector), plan.detector),
+        "layout": (request.layout, plan.layout),
+    }
+    different = [name for name, (asked, planned) in pairs.items() if asked != planned]
+    if different:
+        raise PlanMismatchError(
+            f"run {run_key} was planned with another {', '.join(different)}; repeat the command that started it and add --resume"
+        )
+    return batches
 
 
 def default_sql_url(audit: Place) -> str | None:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from airflow_facefog.cli import local_run
-from airflow_facefog.cli.screen import progress, say, show
+from airflow_facefog.cli.screen import Advance, progress, say, show
 from airflow_facefog.core.keys import KeyRing
 from airflow_facefog.core.policy import load_policy
 from airflow_facefog.job.model import Place, PlanRequest
@@ -68,11 +68,9 @@ def _run(
 ) -> dict[str, Any]:
     sql_url = audit_sql or local_run.default_sql_url(request.audit)
     with progress("fogging", quiet=quiet) as start:
-        advance = [start(0)]
 
-        def planned(run_key: str, listed: int) -> None:
+        def planned(run_key: str, listed: int) -> Advance:
             say(f"run {run_key}: {listed} images; if it is stopped, continue with --resume {run_key}")
-            advance[0] = start(listed)
+            return start(listed)
 
-        watch = local_run.Watch(planned, lambda n: advance[0](n))
-        return local_run.run_job(request, keys, watch, resume=resume, workers=workers, sql_url=sql_url)
+        return local_run.run_job(request, keys, planned, resume=resume, workers=workers, sql_url=sql_url)

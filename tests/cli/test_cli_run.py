@@ -141,6 +141,22 @@ def test_stopped_and_resumed(terminal: Terminal, monkeypatch: pytest.MonkeyPatch
     assert (done.code, done.json["run_key"], done.json["published"]) == (0, run_key, 3)
 
 
+@pytest.mark.parametrize(
+    ("more", "names"), [(["--layout", "content"], "layout"), (["--policy", POLICY], "policy"), (["--detector", "local"], "detector")]
+)  # fmt: skip
+def test_resumed_with_other_settings(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch, more: list[str], names: str
+) -> None:
+    """A run is resumed with the settings it was planned with, or not at all."""
+    monkeypatch.chdir(terminal.root)
+    Path(POLICY).write_text("other_classes: ignore")
+    terminal.photos(1)
+    run_key = terminal.run().json["run_key"]
+    done = terminal.run("--resume", run_key, *more)
+    assert done.code == 2
+    assert f"another {names};" in done.err
+
+
 def test_key_made_once_and_said(terminal: Terminal, config: Path) -> None:
     """The first run makes a key and says where; the second says nothing and uses it."""
     terminal.photos(1)
