@@ -137,5 +137,5 @@ def check_plain(places: Sequence[str], detector: Any) -> None:
 
 def _conn_id(audit: str) -> str | None:
     """The connection that ``audit`` names, if it can be read before rendering: batches open the audit too."""
-    user, at, _ = audit.partition("://")[2].partition("/")[0].rpartition("@")
+    user, at, _ = str(audit).partition("://")[2].partition("/")[0].rpartition("@")
     return user if at and user else None

@@ -89,14 +89,15 @@ def _bare(stopped: BaseException) -> BaseException:
     return stopped.with_traceback(None)
 
 
-def place(text: str) -> Place:
-    """Read a place, which must not depend on a working directory: every worker has its own.
+def place(given: object) -> Place:
+    """Read a place (text or path), which must not depend on a working directory: every worker has its own.
 
     Raises ConfigurationError for relative folders, and as ``Place.parse`` does.
     """
+    text = str(given)
     scheme, found, rest = text.partition("://")
-    local = rest if found and scheme in ("file", "local") else text
-    if (not found or local is rest) and text.strip() and not local.startswith("/"):
+    folder = text if not found else rest if scheme in ("file", "local") else "/"
+    if folder.strip() and not folder.startswith("/"):
         raise ConfigurationError("a relative folder means another one on each worker; give an absolute path or a URI")
     return Place.parse(text)
 

@@ -152,6 +152,12 @@ def test_outlets_are_on_publish_alone() -> None:
     assert isinstance(dag.get_task("fog_images.publish").outlets[1], AssetAlias)
 
 
+def test_places_may_be_paths() -> None:
+    """A ``Path`` is what it says."""
+    dag, _ = _group(source=Path("/lake/raw"), audit=Path("/lake/audit"))
+    assert set(dag.task_ids) == {"fog_images.list_images", "fog_images.fog", "fog_images.publish"}
+
+
 def test_one_outlet_needs_no_list() -> None:
     """A single asset is meant as it is written."""
     dag, _ = _group(outlets=Asset("clean"))
