@@ -142,8 +142,9 @@ def test_stopped_and_resumed(terminal: Terminal, monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize(
-    ("more", "names"), [(["--layout", "content"], "layout"), (["--policy", POLICY], "policy"), (["--detector", "local"], "detector")]
-)  # fmt: skip
+    ("more", "names"),
+    [(["--layout", "content"], "layout"), (["--policy", POLICY], "policy"), (["--detector", "local"], "detector")],
+)
 def test_resumed_with_other_settings(
     terminal: Terminal, monkeypatch: pytest.MonkeyPatch, more: list[str], names: str
 ) -> None:
