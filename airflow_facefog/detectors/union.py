@@ -44,11 +44,23 @@ class UnionDetector:
             fingerprint=_digest([info.fingerprint for info in infos]),
             classes=classes and tuple(dict.fromkeys(classes)),
             remote_host=",".join(hosts) or None,
+            concurrency=max((info.concurrency for info in infos if info.concurrency), default=None),
+            cacheable=any(info.cacheable for info in infos),
         )
 
     def detect(self, pixels: Pixels, floor: float) -> Sequence[Detection]:
         """Return the members' detections, concatenated; raises whatever a member raises."""
         return [detection for member in self.members for detection in member.detect(pixels, floor)]
+
+    def egress(self) -> dict[str, dict[str, float]]:
+        """What all members sent out, by host."""
+        total: dict[str, dict[str, float]] = {}
+        for member in self.members:
+            ask = getattr(member, "egress", None)
+            for host, sent in (ask() if callable(ask) else {}).items():
+                sums = total.setdefault(host, {})
+                sums.update({name: sums.get(name, 0) + value for name, value in sent.items()})
+        return total
 
 
 def _digest(parts: list[str]) -> str:

@@ -6,6 +6,8 @@ The next one runs its images in a spawned child; an image that kills the child, 
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -35,6 +37,11 @@ class AttemptLog:
     def end(self) -> None:
         """Say that this attempt ended by itself, well or with an exception."""
         self._audit.create(f"{self._prefix}ended", b"")
+
+    def sent(self, egress: Mapping[str, Mapping[str, float]]) -> None:
+        """Record what left this machine, per host; the run row sums all attempts."""
+        if egress:
+            self._audit.create(f"{self._prefix}egress.json", json.dumps(egress, sort_keys=True).encode())
 
     def holds(self, source_ref: str) -> None:
         """Isolated only: name the image that is about to run."""

@@ -18,6 +18,7 @@ from airflow_facefog.core.errors import ConfigurationError, FogError, PlanMismat
 from airflow_facefog.core.raw import sealed
 from airflow_facefog.core.records import Status
 from airflow_facefog.job.attempt import AttemptLog, Past, read_past
+from airflow_facefog.job.cache import PredictionCache
 from airflow_facefog.job.model import Attempt, Place, Plan, RootOpener, open_root_plain
 from airflow_facefog.job.plan import item_uri, open_store, resolve_recipe
 from airflow_facefog.job.rows import Result, Rows, published
@@ -126,6 +127,7 @@ def _attempt(
             run = BatchRun(job, attempt, prefix, with_engine, past, marks, predictions)
             return run.commit(run.results(workers, on_progress))
         finally:
+            marks.sent(with_engine.egress())
             with_engine.close()
     finally:
         marks.end()
@@ -168,7 +170,8 @@ class BatchRun:
         self._worker = Worker(
             plan, job.keys, job.source, engine, Rows(plan, job.batch_id, attempt),
             DoneIndex.load(job.destination, job.audit, plan.dataset, plan.base_snapshot),
-            killers=past.killers, before=marks.holds if past.isolate else None, predictions=predictions,
+            PredictionCache(plan, job.audit, job.keys), killers=past.killers,
+            before=marks.holds if past.isolate else None, predictions=predictions,
         )  # fmt: skip
 
     def __repr__(self) -> str:
@@ -179,7 +182,8 @@ class BatchRun:
         from airflow_facefog.job.machine import usable_cpus
 
         self._engine.check_canary()
-        threads = 1 if self._isolated else workers or usable_cpus()
+        wanted = workers or self._job.plan.detector_info.get("concurrency") or usable_cpus()
+        threads = 1 if self._isolated else wanted
         ended: list[Result] = []
         micro: list[Result] = []
         size = 0

@@ -19,7 +19,7 @@ from airflow_facefog.core import errors
 from airflow_facefog.core.errors import FogError, ImageError, InternalError
 from airflow_facefog.core.raw import RawImage, sealed
 from airflow_facefog.core.records import Reason
-from airflow_facefog.job.engine import LocalEngine, Processed
+from airflow_facefog.job.engine import Egress, LocalEngine, Processed
 
 if TYPE_CHECKING:
     from airflow_facefog.core.keys import KeyRing
@@ -58,6 +58,11 @@ class ChildEngine:
         if answer is None:
             raise errors.DetectorError("the canary picture ended the child process; the detector cannot run here")
         _unpack(answer)
+
+    def egress(self) -> Egress:
+        """See Engine. What a child that died had sent is not known."""
+        answer = self._ask(("egress",)) if self._child else None
+        return dict(_unpack(answer)) if answer else {}
 
     def close(self) -> None:
         """End the child."""
@@ -142,6 +147,8 @@ def _answer(engine: LocalEngine, message: tuple[Any, ...]) -> tuple[Any, ...]:
         if message[0] == "canary":
             engine.check_canary()
             return ("ok", None)
+        if message[0] == "egress":
+            return ("ok", engine.egress())
         _, data, image_id, stored = message
         return ("ok", engine.process(RawImage(data, image_id), stored))
     except FogError as error:

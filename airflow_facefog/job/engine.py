@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from airflow_facefog.core.policy import FogPolicy
     from airflow_facefog.core.records import Detection
 
+Egress = dict[str, dict[str, float]]
+"""What left this machine: host → calls, bytes, credits."""
+
 
 @dataclass(frozen=True, slots=True)
 class Processed:
@@ -29,6 +32,7 @@ class Processed:
     covered: Covered = field(repr=False)
     decode_ms: float
     detect_ms: float | None
+    seen: tuple[Detection, ...] | None = field(repr=False, default=None)
 
 
 class Engine(Protocol):
@@ -40,6 +44,10 @@ class Engine(Protocol):
 
     def check_canary(self) -> None:
         """Raise DetectorError when the detector misses its canary."""
+        ...
+
+    def egress(self) -> Egress:
+        """What was sent to which host so far."""
         ...
 
     def close(self) -> None:
@@ -61,7 +69,7 @@ class LocalEngine:
         if stored is None:
             looked = look(raw, self.detector, self._policy)
             covered = cover(raw, looked.picture, looked.detections, self._policy, self._keys)
-            return _processed(looked.picture, covered, looked.decode_ms, looked.detect_ms)
+            return _processed(looked.picture, covered, looked.decode_ms, looked.detect_ms, looked.detections)
         picture = decode_upright(raw, self._policy)
         covered = cover(raw, picture, stored, self._policy, self._keys)
         return _processed(picture, covered, 0.0, None)
@@ -72,12 +80,26 @@ class LocalEngine:
 
         check_canary(self.detector)
 
+    def egress(self) -> Egress:
+        """See Engine."""
+        return egress_of(self.detector)
+
     def close(self) -> None:
         """Nothing to free: the session is shared by the process."""
 
 
-def _processed(picture: Picture, covered: Covered, decode_ms: float, detect_ms: float | None) -> Processed:
+def egress_of(detector: Detector) -> Egress:
+    """What a detector sent out; empty for one that has no ``egress()``."""
+    ask = getattr(detector, "egress", None)
+    return dict(ask()) if callable(ask) else {}
+
+
+def _processed(
+    picture: Picture, covered: Covered, decode_ms: float, detect_ms: float | None,
+    seen: tuple[Detection, ...] | None = None,
+) -> Processed:  # fmt: skip
     header = picture.header
     return Processed(
-        picture.width, picture.height, header.format, header.orientation, picture.changes, covered, decode_ms, detect_ms
-    )
+        picture.width, picture.height, header.format, header.orientation, picture.changes, covered, decode_ms, detect_ms,
+        seen,
+    )  # fmt: skip

@@ -11,6 +11,8 @@ from airflow_facefog.core.predictions import seal_prediction
 from airflow_facefog.core.raw import sealed
 from airflow_facefog.job.attempt import AttemptLog, read_past
 from airflow_facefog.job.batch import Job, open_job, run_batch
+from airflow_facefog.job.cache import PredictionCache
+from airflow_facefog.job.engine import egress_of
 from airflow_facefog.job.model import Attempt, RootOpener, open_root_plain
 from airflow_facefog.job.worker import run_in_order
 
@@ -64,15 +66,17 @@ def _look_at_all(job: Job, attempt: Attempt, workers: int | None) -> list[bytes]
     if past.isolate:
         return []
     marks.start()
+    detector = resolve(job.plan.detector)
     try:
         calm_process()
-        detector = resolve(job.plan.detector)
         check_canary(detector)
         looker = _Looker(job, detector)
-        lines = [line for line in run_in_order(looker.look, job.items, workers or usable_cpus()) if line]
+        threads = workers or detector.info.concurrency or usable_cpus()
+        lines = [line for line in run_in_order(looker.look, job.items, threads) if line]
         check_canary(detector)
         return lines
     finally:
+        marks.sent(egress_of(detector))
         marks.end()
 
 
@@ -80,17 +84,23 @@ class _Looker:
     def __init__(self, job: Job, detector: Detector) -> None:
         self._job = job
         self._detector = detector
+        self._cache = PredictionCache(job.plan, job.audit, job.keys)
 
     @sealed
     def look(self, item: Item) -> bytes | None:
         job = self._job
         try:
             raw = job.source.read(item, job.keys)
+            known = self._cache.find(raw.image_id)
+            if known is not None:
+                return None  # the fog step finds it in the cache too
             looked = look(raw, self._detector, job.plan.policy)
         except ImageError:
             return None  # no entry: the fog step decides, on the same bytes
+        width, height = looked.picture.width, looked.picture.height
+        self._cache.keep(raw.image_id, width, height, looked.detections)
         entry = seal_prediction(
-            job.keys, source_ref=item.source_ref, image_id=raw.image_id, width=looked.picture.width,
-            height=looked.picture.height, recipe_hash=job.plan.recipe_hash, detections=looked.detections,
+            job.keys, source_ref=item.source_ref, image_id=raw.image_id, width=width, height=height,
+            recipe_hash=job.plan.recipe_hash, detections=looked.detections,
         )  # fmt: skip
         return item.source_ref.encode() + b" " + entry

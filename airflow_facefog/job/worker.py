@@ -15,6 +15,7 @@ from airflow_facefog.job.rows import Result, Rows
 if TYPE_CHECKING:
     from airflow_facefog.core.keys import KeyRing
     from airflow_facefog.core.records import Detection
+    from airflow_facefog.job.cache import PredictionCache
     from airflow_facefog.job.engine import Engine
     from airflow_facefog.job.model import Plan
     from airflow_facefog.job.source import Item, Source
@@ -29,7 +30,7 @@ class Worker:
 
     def __init__(
         self, plan: Plan, keys: KeyRing, source: Source, engine: Engine, rows: Rows, done: DoneIndex,
-        *, killers: frozenset[str] = frozenset(), before: Callable[[str], None] | None = None,
+        cache: PredictionCache, *, killers: frozenset[str] = frozenset(), before: Callable[[str], None] | None = None,
         predictions: Mapping[str, bytes] | None = None,
     ) -> None:  # fmt: skip
         self._plan = plan
@@ -38,6 +39,7 @@ class Worker:
         self._engine = engine
         self._rows = rows
         self._done = done
+        self._cache = cache
         self._killers = killers
         self._before = before
         self._predictions = predictions or {}
@@ -68,6 +70,8 @@ class Worker:
         if self._before is not None:
             self._before(item.source_ref)
         processed = self._engine.process(raw, self._stored(item, raw))
+        if processed.seen is not None:
+            self._cache.keep(raw.image_id, processed.width, processed.height, processed.seen)
         return self._rows.processed(item, raw.image_id, read_ms, processed)
 
     def _known(self, item: Item, image_id: str, read_ms: float) -> Result | None:
@@ -82,7 +86,7 @@ class Worker:
     def _stored(self, item: Item, raw: RawImage) -> Sequence[Detection] | None:
         line = self._predictions.get(item.source_ref)
         if line is None:
-            return None
+            return self._cache.find(raw.image_id)
         return open_prediction(
             line, self._keys, source_ref=item.source_ref, image_id=raw.image_id, recipe_hash=self._plan.recipe_hash
         )
