@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from airflow_facefog.core.fog import layers_of
+from airflow_facefog.core.fog.masks import covered_grid
+from airflow_facefog.core.policy import FogPolicy
+from airflow_facefog.core.records import Detection
+from airflow_facefog.core.regions import decide
 from airflow_facefog.core.verify.outside import judge_outside
 from airflow_facefog.core.verify.tiles import channel_sums, pixel_counts, regroup, square_sums
 
@@ -63,6 +69,43 @@ def test_a_tile_at_the_limit_passes_and_above_it_fails(level: int, fine: bool, p
     decoded = source.copy()
     decoded[place[0] : place[0] + 16, place[1] : place[1] + 16] += level
     assert judge_outside(source, decoded, [])[0] is fine
+
+
+def slow_outside(difference: np.ndarray, covered: np.ndarray) -> bool:
+    """V5 on equal differences in all channels, pixel by pixel: 8 beyond the band, 12 (luma) in it."""
+    blocks = covered[::8, ::8]
+    near = cv2.dilate(blocks, np.ones((7, 7), np.uint8)).repeat(8, axis=0).repeat(8, axis=1)
+    near = near[: covered.shape[0], : covered.shape[1]] > 0
+    for y in range(0, covered.shape[0], 16):
+        for x in range(0, covered.shape[1], 16):
+            tile = np.s_[y : y + 16, x : x + 16]
+            for where, limit in ((~near[tile], 8.0), (near[tile] & (covered[tile] == 0), 12.0)):
+                values = difference[tile][where].astype(float)
+                if values.size and (values**2).mean() > limit**2:
+                    return False
+    return True
+
+
+@given(st.integers(0, 2**32 - 1), st.sampled_from([1, 3]), st.integers(20, 110), st.integers(20, 110))
+@settings(max_examples=50, deadline=None)
+def test_outside_near_masks_equals_the_slow_way(chance: int, channels: int, height: int, width: int) -> None:
+    """Random masks and damage of any place: the verdict is that of plain loops over all pixels."""
+    rng = np.random.default_rng(chance)
+    found = [
+        Detection((x, y, x + s, y + s), 0.9, "face")
+        for x, y, s in zip(rng.uniform(0, width, 2), rng.uniform(0, height, 2), rng.uniform(1, 30, 2), strict=True)
+    ]
+    layers = layers_of(decide(found, FogPolicy(), width, height, keyed=False))
+    grid = covered_grid((layer.mask for layer in layers), height, width)
+    covered = grid.repeat(8, axis=0).repeat(8, axis=1)[:height, :width]
+    difference = np.zeros((height, width), np.uint8)
+    for _ in range(rng.integers(1, 4)):
+        y, x, side = rng.integers(0, height), rng.integers(0, width), rng.integers(1, 20)
+        difference[y : y + side, x : x + side] = rng.integers(5, 30)
+    shape = (height, width) if channels == 1 else (height, width, channels)
+    source = np.full(shape, 100, np.uint8)
+    decoded = source + (difference if channels == 1 else difference[:, :, None])
+    assert judge_outside(source, decoded, layers)[0] is slow_outside(difference, covered)
 
 
 def test_psnr_of_a_known_difference() -> None:
