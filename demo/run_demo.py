@@ -103,8 +103,8 @@ def print_table(run: RunImages) -> None:
     counts = Counter(row["status"] for row in run.images)
     console.print(f"{len(run.images)} images: " + ", ".join(f"{n} {status}" for status, n in counts.items()))
     console.print(
-        "seen: what the detector reported above the record floor; fogged: regions the policy covered. "
-        "Detectors miss faces: look before you trust.\n",
+        "seen: what the detector reported above the record floor; fogged: regions the policy covered. The built-in detector "
+        "knows faces, not plates, and it misses some: look before you trust.\n",
         style="dim",
     )
 
