@@ -38,8 +38,8 @@ __all__ = ["Verdict", "verify"]
 class Verdict:
     """``ok`` only when ``failures`` (names of checks, ``V0`` to ``V6``) is empty.
 
-    ``coverage`` and ``worst_score`` are None when nothing was fogged. ``worst_score`` is the largest value/limit of V2 and
-    V3, 0 for a bit-equal lossless file. ``outside_psnr`` in dB is None for lossless files and capped at 99 otherwise.
+    ``coverage`` and ``worst_score`` are None when nothing was or should have been fogged. ``worst_score`` is the largest
+    value/limit of V2 and V3, 0 for a bit-equal lossless file, None for one that differs. ``outside_psnr`` in dB is None for lossless files and capped at 99 otherwise.
     """
 
     ok: bool
@@ -72,12 +72,13 @@ def verify(source: Pixels, encoded: Encoded, decided: Decided, policy: FogPolicy
     more, worst, psnr = check(source, _own(decoded), patches, encoded.format, limit)
     failures |= more
     fogged = bool(decided.fogged)
-    return Verdict(not failures, share if fogged else None, worst if fogged else None, psnr, tuple(sorted(failures)))
+    covered = share if fogged or share < 1.0 else None
+    return Verdict(not failures, covered, worst if fogged else None, psnr, tuple(sorted(failures)))
 
 
 def _check_lossless(
     source: Pixels, decoded: Pixels, patches: Sequence[Patch], _format: str, _limit: float
-) -> tuple[set[str], float, float | None]:
+) -> tuple[set[str], float | None, float | None]:
     """V1: equal to the expected picture, bit for bit, over the whole frame."""
     same = all(
         np.array_equal(_cut(decoded, patch.layer.mask.box), _expected(source, patches, index))
@@ -85,12 +86,12 @@ def _check_lossless(
     )
     neutralise(decoded, source, [patch.layer for patch in patches])
     same = same and cv2.norm(decoded, source, cv2.NORM_INF) == 0.0
-    return (set(), 0.0, None) if same else ({"V1"}, 0.0, None)
+    return (set(), 0.0, None) if same else ({"V1"}, None, None)
 
 
 def _check_lossy(
     source: Pixels, decoded: Pixels, patches: Sequence[Patch], file_format: str, limit: float
-) -> tuple[set[str], float, float | None]:
+) -> tuple[set[str], float | None, float | None]:
     """V2, V3 under every mask, V5 everywhere else."""
     failures: set[str] = set()
     worst = 0.0
