@@ -39,7 +39,8 @@ class Verdict:
     """``ok`` only when ``failures`` (names of checks, ``V0`` to ``V6``) is empty.
 
     ``coverage`` and ``worst_score`` are None when nothing was or should have been fogged. ``worst_score`` is the largest
-    value/limit of V2 and V3, 0 for a bit-equal lossless file, None for one that differs. ``outside_psnr`` in dB is None for lossless files and capped at 99 otherwise.
+    value/limit of V2 and V3, 0 for a bit-equal lossless file, None for one that differs. ``outside_psnr`` in dB is None
+    for lossless files and capped at 99 otherwise.
     """
 
     ok: bool
