@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import Any
 import pytest
 
 HOME = tempfile.mkdtemp(prefix="facefog-airflow-")
+atexit.register(shutil.rmtree, HOME, ignore_errors=True)
 os.makedirs(HOME + "/dags")
 os.environ.update(
     AIRFLOW_HOME=HOME,
