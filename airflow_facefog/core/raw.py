@@ -59,7 +59,8 @@ def sealed(function: Callable[P, R]) -> Callable[P, R]:
             error = InternalError(
                 f"{type(caught).__name__} at {_place(caught)}; its message is withheld, it may quote data"
             )
-        except BaseException as caught:  # a time-out or an interrupt keeps its class
+        except BaseException as caught:  # a time-out or an interrupt keeps its class, not what it quotes
+            caught.args = tuple(item for item in caught.args if isinstance(item, int))
             error = _bare(caught)
         raise error
 
@@ -73,6 +74,7 @@ def _bare(error: E) -> E:
     error.__traceback__ = None
     error.__cause__ = None
     error.__context__ = None
+    error.__dict__.pop("__notes__", None)
     return error
 
 
