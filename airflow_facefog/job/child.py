@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from typing import IO, TYPE_CHECKING, Any
 
 from airflow_facefog.core import errors
-from airflow_facefog.core.errors import FogError, ImageError, InternalError
+from airflow_facefog.core.errors import FogError, ImageError
 from airflow_facefog.core.raw import RawImage, sealed
 from airflow_facefog.core.records import Reason
 from airflow_facefog.job.engine import Egress, LocalEngine, Processed
@@ -100,9 +100,11 @@ class ChildEngine:
 def _unpack(answer: tuple[Any, ...]) -> Any:
     if answer[0] == "ok":
         return answer[1]
-    _, name, message, reason = answer
-    error_class = getattr(errors, name, InternalError)
-    raise error_class(Reason(reason), message) if reason else error_class(message)
+    _, name, message, reason, retry_after_s = answer
+    error_class = getattr(errors, name)
+    if reason:
+        raise error_class(Reason(reason), message)
+    raise error_class(message, retry_after_s=retry_after_s) if retry_after_s else error_class(message)
 
 
 def _send(stream: IO[bytes], message: Any) -> None:
@@ -152,7 +154,9 @@ def _answer(engine: LocalEngine, message: tuple[Any, ...]) -> tuple[Any, ...]:
         _, data, image_id, stored = message
         return ("ok", engine.process(RawImage(data, image_id), stored))
     except FogError as error:
-        return ("error", type(error).__name__, str(error), getattr(error, "reason", None))
+        ours = next(kind.__name__ for kind in type(error).__mro__ if kind.__module__ == errors.__name__)
+        reason, retry_after_s = (getattr(error, name, None) for name in ("reason", "retry_after_s"))
+        return ("error", ours, str(error), reason, retry_after_s)
 
 
 if __name__ == "__main__":
