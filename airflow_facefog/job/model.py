@@ -105,13 +105,14 @@ class Attempt:
 class PlanRequest:
     """Everything the plan step resolves once for the whole run.
 
-    ``source`` is a folder, one file or a glob; ``sources`` (explicit URIs) takes its place when given. ``detector`` is a
+    ``source`` is a folder, one file or a glob; ``sources`` (explicit URIs) takes its place when given: neither is printed,
+    they may name files. ``detector`` is a
     JSON-able spec. A batch holds at most ``batch_images`` images and about ``batch_bytes`` bytes; both grow when there
     would be more than ``max_batches``. ``mirror`` withdraws what is gone under the listed prefix.
     """
 
     identity: RunIdentity
-    source: Place
+    source: Place = field(repr=False)
     destination: Place
     audit: Place
     policy: FogPolicy
@@ -124,7 +125,7 @@ class PlanRequest:
     max_batches: int = 1024
     retry_quarantined: bool = False
     key_conn_id: str | None = None
-    sources: tuple[str, ...] | None = None
+    sources: tuple[str, ...] | None = field(repr=False, default=None)
 
     def __post_init__(self) -> None:
         if self.layout not in LAYOUTS:
