@@ -6,10 +6,13 @@ The next one runs its images in a spawned child; an image that kills the child, 
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from airflow_facefog.core.errors import FogError
 
 if TYPE_CHECKING:
     from airflow_facefog.publish.store import Store
@@ -35,8 +38,12 @@ class AttemptLog:
         self._audit.create(f"{self._prefix}started", b"")
 
     def end(self) -> None:
-        """Say that this attempt ended by itself, well or with an exception."""
-        self._audit.create(f"{self._prefix}ended", b"")
+        """Say that this attempt ended by itself, well or with an exception.
+
+        A store that fails here hides neither: without the mark the next attempt is careful for nothing.
+        """
+        with contextlib.suppress(FogError):
+            self._audit.create(f"{self._prefix}ended", b"")
 
     def sent(self, egress: Mapping[str, Mapping[str, float]]) -> None:
         """Record what left this machine, per host; the run row sums all attempts."""
