@@ -21,7 +21,7 @@ from airflow_facefog.core.policy import load_policy
 from airflow_facefog.job.plan import printable_uri
 from airflow_facefog.publish.layout import output_format
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "core"))
+sys.path.append(str(Path(__file__).parents[1] / "core"))
 import corpus
 
 NAMES = [

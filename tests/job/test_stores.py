@@ -6,6 +6,7 @@ import errno
 import itertools
 import logging
 import os
+import threading
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -34,20 +35,17 @@ def world(tmp_path: Path) -> World:
 
 def fails_at(monkeypatch: pytest.MonkeyPatch, part: str, code: int, *, after: int = 0) -> None:
     """Let writing fail with an errno for paths that hold ``part``, after ``after`` good ones; files stay half-written."""
-    write, good = local_files._write_all, itertools.count(1)
-    opened = local_files._write_temporary
-    current: list[str] = []
+    write, opened, good = local_files._write_all, local_files._write_temporary, itertools.count(1)
+    here = threading.local()
 
     def temporary(path: str, data: bytes) -> str:
-        if part in path and next(good) > after:
-            current.append(path)
+        here.fails = part in path and next(good) > after
         return opened(path, data)
 
     def write_some(descriptor: int, data: bytes) -> None:
-        if current:
-            write(descriptor, data[: len(data) // 2])
+        write(descriptor, data[: len(data) // 2] if here.fails else data)
+        if here.fails:
             raise OSError(code, os.strerror(code))
-        write(descriptor, data)
 
     monkeypatch.setattr(local_files, "_write_temporary", temporary)
     monkeypatch.setattr(local_files, "_write_all", write_some)
