@@ -10,10 +10,11 @@ import importlib
 from typing import TYPE_CHECKING, Any, cast
 
 from airflow_facefog.core.errors import ConfigurationError
-from airflow_facefog.detectors.spec import DetectorSpec, PythonSpec, UnionSpec, parse
+from airflow_facefog.detectors.spec import DetectorSpec, PythonSpec, RoboflowSpec, UnionSpec, parse
 
 if TYPE_CHECKING:
     from airflow_facefog.core.detector import Detector
+    from airflow_facefog.detectors.roboflow.access import AccessOpener
 
 __all__ = ["DetectorSpec", "normalise", "resolve"]
 
@@ -32,8 +33,11 @@ def normalise(spec: DetectorSpec | None) -> dict[str, Any]:
     return parse(spec).model_dump(mode="json")
 
 
-def resolve(spec: DetectorSpec | None) -> Detector:
+def resolve(spec: DetectorSpec | None, access: AccessOpener | None = None, allow_remote: bool = False) -> Detector:
     """Build the detector that ``spec`` describes. Reads a user's model file for its identity; no session is made yet.
+
+    ``access`` opens what a remote model is reached by (default: from the environment). ``allow_remote`` is the policy's
+    ``allow_remote_inference``: without it such a detector sends pictures to addresses of this network only.
 
     Raises ConfigurationError as ``normalise`` does, and for a factory that cannot be imported or gives no detector.
     """
@@ -41,10 +45,20 @@ def resolve(spec: DetectorSpec | None) -> Detector:
     if isinstance(parsed, UnionSpec):
         from airflow_facefog.detectors.union import UnionDetector
 
-        return UnionDetector(tuple(resolve(member.model_dump()) for member in parsed.of))
+        return UnionDetector(tuple(resolve(member.model_dump(), access, allow_remote) for member in parsed.of))
     if isinstance(parsed, PythonSpec):
         return _build(parsed.factory, parsed.options)
+    if isinstance(parsed, RoboflowSpec):
+        return _roboflow(parsed, access, allow_remote)
     return _build(_FACTORIES[parsed.kind], parsed.model_dump(exclude={"kind"}))
+
+
+def _roboflow(spec: RoboflowSpec, access: AccessOpener | None, allow_remote: bool) -> Detector:
+    from airflow_facefog.detectors.roboflow.access import access_from_env
+    from airflow_facefog.detectors.roboflow.detector import RoboflowDetector
+
+    options = spec.model_dump(exclude={"kind", "conn_id"})
+    return RoboflowDetector(**options, access=(access or access_from_env)(spec.conn_id), allow_remote=allow_remote)
 
 
 def _build(target: str, options: dict[str, Any]) -> Detector:

@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 from urllib.parse import parse_qsl
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator, model_validator
 
 from airflow_facefog.core.errors import ConfigurationError
+from airflow_facefog.detectors.roboflow.model_ids import parse_model_id
 
 DetectorSpec = str | Mapping[str, Any] | Sequence[Any]
 Side = Annotated[int, Field(ge=32, le=8192)]
@@ -66,6 +67,37 @@ class PythonSpec(_Spec):
     options: dict[str, Any] = Field(default_factory=dict)
 
 
+class RoboflowSpec(_Spec):
+    """``roboflow:project/3`` or ``roboflow:project/3?classes=face,plate``: a model on a Roboflow inference server.
+
+    ``conn_id`` names an Airflow connection (None: the environment). The rest: see ``RoboflowDetector``.
+    """
+
+    kind: Literal["roboflow"]
+    model_id: Annotated[str, Field(min_length=1)]
+    conn_id: Annotated[str, Field(min_length=1)] | None = None
+    classes: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
+    class_map: dict[str, str] = Field(default_factory=dict)
+    overlap: Annotated[float, Field(ge=0.01, le=1.0)] = 0.60
+    max_detections: Annotated[int, Field(ge=1, le=10_000)] = 1000
+    max_side: Side = 1600
+    raise_to: Annotated[float, Field(ge=0.01, le=1.0)] = 0.20
+    canary: CanarySpec | None = None
+
+    @field_validator("model_id")
+    @classmethod
+    def _canonical(cls, value: str) -> str:
+        try:
+            return str(parse_model_id(value))
+        except ConfigurationError as error:
+            raise ValueError(str(error)) from None
+
+    @field_validator("classes", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        return [name.strip() for name in value.split(",")] if isinstance(value, str) else value
+
+
 class UnionSpec(_Spec):
     """A list of specs, or ``{"kind": "union", "of": [...]}``: all members look at each image."""
 
@@ -83,17 +115,20 @@ class UnionSpec(_Spec):
 
 
 AnySpec = Annotated[
-    LocalSpec | OnnxSpec | ScriptedSpec | PythonSpec | UnionSpec, Field(discriminator="kind", title="detector")
+    LocalSpec | OnnxSpec | ScriptedSpec | PythonSpec | UnionSpec | RoboflowSpec,
+    Field(discriminator="kind", title="detector"),
 ]
 UnionSpec.model_rebuild()
-KINDS = ("local", "onnx", "union", "scripted", "python")
+ParsedSpec = LocalSpec | OnnxSpec | ScriptedSpec | PythonSpec | UnionSpec | RoboflowSpec
+KINDS = ("local", "onnx", "union", "scripted", "python", "roboflow")
 _HELP = (
-    "local, local?min_side=1280, onnx:FILE, scripted:FILE.json, package.module:factory, a list of these, "
+    "local, local?min_side=1280, onnx:FILE, roboflow:project/3, scripted:FILE.json, package.module:factory, "
+    "a list of these, "
     f"or a mapping whose kind is one of: {', '.join(KINDS)}"
 )
 
 
-def parse(spec: DetectorSpec | None) -> LocalSpec | OnnxSpec | ScriptedSpec | PythonSpec | UnionSpec:
+def parse(spec: DetectorSpec | None) -> ParsedSpec:
     """Validate any way of writing a detector. Raises ConfigurationError naming the kinds or the wrong setting."""
     mapping = as_mapping(spec)
     try:
@@ -116,9 +151,10 @@ def _explain(item: Any) -> str:
 
 
 _MODELS: dict[Any, type[BaseModel]] = {
-    "local": LocalSpec, "onnx": OnnxSpec, "union": UnionSpec, "scripted": ScriptedSpec, "python": PythonSpec
+    "local": LocalSpec, "onnx": OnnxSpec, "union": UnionSpec, "scripted": ScriptedSpec, "python": PythonSpec,
+    "roboflow": RoboflowSpec,
 }  # fmt: skip
-_ADAPTER: TypeAdapter[LocalSpec | OnnxSpec | ScriptedSpec | PythonSpec | UnionSpec] = TypeAdapter(AnySpec)
+_ADAPTER: TypeAdapter[ParsedSpec] = TypeAdapter(AnySpec)
 
 
 def as_mapping(spec: Any) -> dict[str, Any]:
@@ -141,6 +177,9 @@ def _from_text(text: str) -> dict[str, Any]:
     if colon:
         if kind in ("onnx", "scripted"):
             return {"kind": kind, "path": rest}
+        if kind == "roboflow":
+            model_id, _, query = rest.partition("?")
+            return {"kind": kind, "model_id": model_id, **dict(parse_qsl(query, keep_blank_values=True))}
         if "." in kind and all(part.isidentifier() for part in [*kind.split("."), rest]):
             return {"kind": "python", "factory": text}
         raise _unknown(kind)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from airflow_facefog.core.detector import Detector, DetectorInfo
+from airflow_facefog.core.detector import Detections, Detector, DetectorInfo, used_floor
 from airflow_facefog.core.errors import ConfigurationError
 from airflow_facefog.core.records import Detection
 
@@ -50,7 +50,9 @@ class UnionDetector:
 
     def detect(self, pixels: Pixels, floor: float) -> Sequence[Detection]:
         """Return the members' detections, concatenated; raises whatever a member raises."""
-        return [detection for member in self.members for detection in member.detect(pixels, floor)]
+        answers = [member.detect(pixels, floor) for member in self.members]
+        used = [higher for higher in map(used_floor, answers) if higher is not None]
+        return Detections((detection for answer in answers for detection in answer), max(used, default=None))
 
     def egress(self) -> dict[str, dict[str, float]]:
         """What all members sent out, by host."""

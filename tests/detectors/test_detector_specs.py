@@ -58,7 +58,7 @@ def test_no_detector_is_an_error(spec):
 
 @pytest.mark.parametrize(
     "spec",
-    ["yolo", "roboflow:a/b/3", "LOCAL", {"kind": "magic"}, {"path": "x"}, ["local", "yolo"], "a:b c", "nodots:make"],
+    ["yolo", "robofloww:a/b/3", "LOCAL", {"kind": "magic"}, {"path": "x"}, ["local", "yolo"], "a:b c", "nodots:make"],
 )
 def test_unknown_kinds_are_answered_with_the_known_ones(spec):
     """A typing error lists every kind there is."""

@@ -173,7 +173,7 @@ class RoboflowDetector:
     def _remote_host(self) -> str | None:
         with self._resolving:
             if self._remote is None:
-                self._remote = (self._gate.remote_host(self._access.inference_url),)
+                self._remote = (self._gate.remote_host(),)
             return self._remote[0]
 
 
