@@ -74,6 +74,7 @@ output_bytes integer? its size
 n_detections integer clusters recorded
 n_fogged integer clusters fogged
 n_dropped integer detections beyond the cap per image, none of them fogged
+detect_floor float? confidence from which the detector's list is complete, when that is above record_floor
 verify_coverage float? share of fogged boxes inside the mask, 1.0 when right; NULL when nothing was found
 verify_worst_score float? worst check divided by its limit, at most 1
 refogged flag 1 when verify refused the first rendering and fill replaced it

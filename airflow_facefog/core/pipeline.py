@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from time import perf_counter
 from typing import TYPE_CHECKING
 
+from airflow_facefog.core.detector import Detections, used_floor
 from airflow_facefog.core.errors import ImageError
 from airflow_facefog.core.records import Reason
 from airflow_facefog.core.regions import Decided, decide, with_fill
@@ -27,10 +28,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Looked:
-    """What a detector saw in one picture. ``detections`` hold everything above the floor; nothing is filtered yet."""
+    """What a detector saw in one picture. ``detections`` hold everything above their floor; nothing is filtered yet."""
 
     picture: Picture = field(repr=False)
-    detections: tuple[Detection, ...]
+    detections: Detections
     decode_ms: float
     detect_ms: float
 
@@ -61,7 +62,8 @@ def look(raw: RawImage, detector: Detector, policy: FogPolicy) -> Looked:
     started = perf_counter()
     picture = decode_upright(raw, policy)
     decoded = perf_counter()
-    detections = tuple(detector.detect(picture.bgr(), policy.record_floor))
+    answer = detector.detect(picture.bgr(), policy.record_floor)
+    detections = Detections(answer, used_floor(answer))
     return Looked(picture, detections, (decoded - started) * 1e3, (perf_counter() - decoded) * 1e3)
 
 
@@ -71,9 +73,10 @@ def cover(
     """Fog, encode and verify ``picture``; on a failed verification fill instead, and on another failure give up.
 
     ``raw`` names the noise field (``cid``). Raises ImageError(VERIFY_FAILED) when even fill does not verify, and
-    ImageError(TOO_MANY_DETECTIONS) when rows that the policy selects would have to be dropped.
+    ImageError(TOO_MANY_DETECTIONS) when rows that the policy selects would have to be dropped, or were never listed.
     """
     started = perf_counter()
+    _check_complete(detections, policy)
     decided = decide(detections, policy, picture.width, picture.height, keyed=keys.keyed)
     cid = keys.content_id(raw.data)
     encoded, verdict = _attempt(picture, decided, policy, keys, cid)
@@ -86,6 +89,17 @@ def cover(
             Reason.VERIFY_FAILED, f"the output does not verify, not even filled ({', '.join(verdict.failures)})"
         )
     return Covered(encoded, decided, verdict, refogged, (perf_counter() - started) * 1e3)
+
+
+def _check_complete(detections: Sequence[Detection], policy: FogPolicy) -> None:
+    """An answer that is complete only from a higher confidence must still hold everything that the policy selects."""
+    floor, needed = used_floor(detections), policy.lowest_threshold()
+    if floor is not None and floor > needed:
+        raise ImageError(
+            Reason.TOO_MANY_DETECTIONS,
+            f"the detector could list regions from confidence {floor:g} only, a rule fogs from {needed:g}; "
+            "split the image, or let the detector answer more regions",
+        )
 
 
 def _attempt(

@@ -13,6 +13,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from airflow_facefog.core.detector import Detections, used_floor
 from airflow_facefog.core.keys import KeyRing
 from airflow_facefog.core.records import Detection
 
@@ -36,13 +37,16 @@ def seal_prediction(
         "recipe_hash": recipe_hash,
         "detections": [_row(detection) for detection in detections],
     }
+    floor = used_floor(detections)
+    if floor is not None:
+        body["floor"] = float(floor)
     return _canonical({**body, "mac": keys.mac(_canonical(body))})
 
 
 def open_prediction(
     line: bytes | None, keys: KeyRing, *, source_ref: str, image_id: str, recipe_hash: str,
     width: int | None = None, height: int | None = None,
-) -> tuple[Detection, ...] | None:  # fmt: skip
+) -> Detections | None:  # fmt: skip
     """Return the detections stored in ``line``, or None: nothing stored, damaged, forged or about something else.
 
     Sealing what was read must give the same bytes again: that checks identity, MAC and canonical form at once. Without
@@ -52,7 +56,7 @@ def open_prediction(
         return None
     try:
         stored = json.loads(line)
-        detections = tuple(_detection(row) for row in stored["detections"])
+        detections = Detections((_detection(row) for row in stored["detections"]), stored.get("floor"))
         size = (int(stored["width"]), int(stored["height"]))
         again = seal_prediction(
             keys, source_ref=source_ref, image_id=image_id, width=size[0], height=size[1], recipe_hash=recipe_hash,

@@ -124,6 +124,7 @@ class ImageRecord:
     n_detections: int = 0
     n_fogged: int = 0
     n_dropped: int = 0
+    detect_floor: float | None = None
     verify_coverage: float | None = None
     verify_worst_score: float | None = None
     refogged: int = 0

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from airflow_facefog.core.detector import Detections, used_floor
 from airflow_facefog.core.pipeline import Covered, cover, decode_upright, look
 from airflow_facefog.core.raw import RawImage, sealed
 
@@ -32,7 +33,8 @@ class Processed:
     covered: Covered = field(repr=False)
     decode_ms: float
     detect_ms: float | None
-    seen: tuple[Detection, ...] | None = field(repr=False, default=None)
+    detect_floor: float | None
+    seen: Detections | None = field(repr=False, default=None)
 
 
 class Engine(Protocol):
@@ -69,10 +71,10 @@ class LocalEngine:
         if stored is None:
             looked = look(raw, self.detector, self._policy)
             covered = cover(raw, looked.picture, looked.detections, self._policy, self._keys)
-            return _processed(looked.picture, covered, looked.decode_ms, looked.detect_ms, looked.detections)
+            return _processed(looked.picture, covered, looked.detections, looked.decode_ms, looked.detect_ms)
         picture = decode_upright(raw, self._policy)
         covered = cover(raw, picture, stored, self._policy, self._keys)
-        return _processed(picture, covered, 0.0, None)
+        return _processed(picture, covered, stored, 0.0, None)
 
     def check_canary(self) -> None:
         """See Engine."""
@@ -95,11 +97,11 @@ def egress_of(detector: Detector) -> Egress:
 
 
 def _processed(
-    picture: Picture, covered: Covered, decode_ms: float, detect_ms: float | None,
-    seen: tuple[Detection, ...] | None = None,
-) -> Processed:  # fmt: skip
-    header = picture.header
+    picture: Picture, covered: Covered, detections: Sequence[Detection], decode_ms: float, detect_ms: float | None
+) -> Processed:
+    header, floor = picture.header, used_floor(detections)
+    seen = Detections(detections, floor) if detect_ms is not None else None
     return Processed(
         picture.width, picture.height, header.format, header.orientation, picture.changes, covered, decode_ms, detect_ms,
-        seen,
+        floor, seen,
     )  # fmt: skip

@@ -68,6 +68,7 @@ class Rows:
             n_detections=len(decided.decisions),
             n_fogged=len(fogged),
             n_dropped=decided.n_dropped,
+            detect_floor=done.detect_floor,
             verify_coverage=verdict.coverage,
             verify_worst_score=verdict.worst_score,
             refogged=int(covered.refogged),
