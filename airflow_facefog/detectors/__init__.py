@@ -14,9 +14,9 @@ from airflow_facefog.detectors.spec import DetectorSpec, PythonSpec, RoboflowSpe
 
 if TYPE_CHECKING:
     from airflow_facefog.core.detector import Detector
-    from airflow_facefog.detectors.roboflow.access import AccessOpener
+    from airflow_facefog.detectors.roboflow.access import Access, AccessOpener
 
-__all__ = ["DetectorSpec", "normalise", "resolve"]
+__all__ = ["DetectorSpec", "normalise", "open_accesses", "resolve"]
 
 _FACTORIES = {
     "local": "airflow_facefog.detectors.local:LocalDetector",
@@ -51,6 +51,18 @@ def resolve(spec: DetectorSpec | None, access: AccessOpener | None = None, allow
     if isinstance(parsed, RoboflowSpec):
         return _roboflow(parsed, access, allow_remote)
     return _build(_FACTORIES[parsed.kind], parsed.model_dump(exclude={"kind"}))
+
+
+def open_accesses(spec: DetectorSpec | None, access: AccessOpener | None) -> dict[str | None, Access]:
+    """Open every connection that ``spec`` names, by its id: what a child process needs to ``resolve`` it too."""
+    parsed = parse(spec)
+    if isinstance(parsed, UnionSpec):
+        return {name: way for member in parsed.of for name, way in open_accesses(member.model_dump(), access).items()}
+    if not isinstance(parsed, RoboflowSpec):
+        return {}
+    from airflow_facefog.detectors.roboflow.access import access_from_env
+
+    return {parsed.conn_id: (access or access_from_env)(parsed.conn_id)}
 
 
 def _roboflow(spec: RoboflowSpec, access: AccessOpener | None, allow_remote: bool) -> Detector:

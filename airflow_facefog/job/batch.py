@@ -26,7 +26,9 @@ from airflow_facefog.job.source import Item, Source
 from airflow_facefog.job.worker import Worker, run_in_order
 
 if TYPE_CHECKING:
+    from airflow_facefog.core.detector import Detector
     from airflow_facefog.core.keys import KeyRing
+    from airflow_facefog.detectors.roboflow.access import AccessOpener
     from airflow_facefog.job.engine import Engine
     from airflow_facefog.publish.protocol import Publisher
     from airflow_facefog.publish.store import Store
@@ -49,13 +51,20 @@ class Job:
     destination: Store
     source: Source
     keys: KeyRing
+    open_access: AccessOpener | None = None
+
+    def detector(self) -> Detector:
+        """The plan's detector, with this process's rights."""
+        from airflow_facefog.detectors import resolve
+
+        return resolve(self.plan.detector, self.open_access, self.plan.policy.allow_remote_inference)
 
 
 @sealed
 def run_batch(
     plan: str, batch: str, *, attempt: Attempt, keys: KeyRing, open_root: RootOpener = open_root_plain,
-    audit_conn_id: str | None = None, workers: int | None = None, on_progress: Progress | None = None,
-    predictions: str | None = None,
+    open_access: AccessOpener | None = None, audit_conn_id: str | None = None, workers: int | None = None,
+    on_progress: Progress | None = None, predictions: str | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Process one batch and commit it; a batch that is committed already is returned without reading a pixel.
 
@@ -64,21 +73,24 @@ def run_batch(
     """
     from airflow_facefog.publish.protocol import read_commit
 
-    job = open_job(plan, batch, keys, open_root, audit_conn_id)
+    job = open_job(plan, batch, keys, open_root, audit_conn_id, open_access)
     commit = read_commit(job.audit, job.plan.commit_key(job.batch_id))
     if commit is None:
         commit = _attempt(job, attempt, workers, on_progress, load_predictions(job, predictions))
     return {"plan": plan, "batch": batch, "batch_id": job.batch_id, **commit["counts"]}
 
 
-def open_job(plan_uri: str, batch_uri: str, keys: KeyRing, open_root: RootOpener, audit_conn_id: str | None) -> Job:
+def open_job(
+    plan_uri: str, batch_uri: str, keys: KeyRing, open_root: RootOpener, audit_conn_id: str | None,
+    open_access: AccessOpener | None = None,
+) -> Job:  # fmt: skip
     """Open plan, batch and stores, and check that this process has the plan's recipe.
 
     Raises ConfigurationError when plan or batch is missing, PlanMismatchError when the recipe is another.
     """
     plan, audit = open_plan(plan_uri, open_root, audit_conn_id)
     batch_id = batch_uri.rpartition("/")[2].removesuffix(".json")
-    _, recipe = resolve_recipe(plan.detector, plan.policy, keys)
+    _, recipe = resolve_recipe(plan.detector, plan.policy, keys, open_access)
     if recipe != plan.recipe_hash:
         raise PlanMismatchError(
             "policy, model, key or fog version differ from the plan's "
@@ -93,7 +105,7 @@ def open_job(plan_uri: str, batch_uri: str, keys: KeyRing, open_root: RootOpener
         local_root=plan.source.local_path if plan.source.is_local else None,
         max_bytes=plan.policy.limits.max_bytes,
     )
-    return Job(plan, batch_id, items, audit, open_store(plan.destination, open_root), source, keys)
+    return Job(plan, batch_id, items, audit, open_store(plan.destination, open_root), source, keys, open_access)
 
 
 def open_plan(plan_uri: str, open_root: RootOpener, audit_conn_id: str | None) -> tuple[Plan, Store]:
@@ -139,13 +151,15 @@ def make_engine(job: Job, *, isolate: bool) -> Engine:
 
     calm_process()
     if isolate:
+        from airflow_facefog.detectors import open_accesses
         from airflow_facefog.job.child import ChildEngine
 
-        return ChildEngine(job.plan.detector, job.plan.policy, job.keys)
-    from airflow_facefog.detectors import resolve
+        return ChildEngine(
+            job.plan.detector, open_accesses(job.plan.detector, job.open_access), job.plan.policy, job.keys
+        )
     from airflow_facefog.job.engine import LocalEngine
 
-    return LocalEngine(resolve(job.plan.detector), job.plan.policy, job.keys)
+    return LocalEngine(job.detector(), job.plan.policy, job.keys)
 
 
 class BatchRun:

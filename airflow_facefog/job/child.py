@@ -12,7 +12,7 @@ import select
 import struct
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Any
 
 from airflow_facefog.core import errors
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from airflow_facefog.core.keys import KeyRing
     from airflow_facefog.core.policy import FogPolicy
     from airflow_facefog.core.records import Detection
+    from airflow_facefog.detectors.roboflow.access import Access
 
 IMAGE_TIMEOUT_S = 300.0
 """An image that holds the child longer than this counts as a crash."""
@@ -35,8 +36,10 @@ _LENGTH = struct.Struct(">Q")
 class ChildEngine:
     """Runs images in a child process; one at a time."""
 
-    def __init__(self, detector_spec: Any, policy: FogPolicy, keys: KeyRing) -> None:
-        self._setup = (detector_spec, policy, keys)
+    def __init__(
+        self, detector_spec: Any, accesses: Mapping[str | None, Access], policy: FogPolicy, keys: KeyRing
+    ) -> None:
+        self._setup = (detector_spec, dict(accesses), policy, keys)
         self._child: subprocess.Popen[bytes] | None = None
 
     def __repr__(self) -> str:
@@ -134,8 +137,9 @@ def _serve() -> None:
     os.dup2(2, 1)  # what libraries print must not mix with answers
     die_first()
     calm_process()
-    spec, policy, keys = _receive(stdin)
-    engine = LocalEngine(resolve(spec), policy, keys)
+    spec, accesses, policy, keys = _receive(stdin)
+    detector = resolve(spec, accesses.__getitem__, policy.allow_remote_inference)
+    engine = LocalEngine(detector, policy, keys)
     while True:
         try:
             message = _receive(stdin)

@@ -55,7 +55,9 @@ class Place:
             return cls("file://" + os.path.abspath(raw))
         parts = urlsplit(raw)
         if parts.scheme in ("file", "local"):
-            return cls("file://" + os.path.abspath(raw.split("://", 1)[1]))
+            if parts.netloc not in ("", "localhost"):
+                raise ConfigurationError("a file URI needs three slashes and an absolute path: file:///folder")
+            return cls("file://" + os.path.abspath(raw.split("://", 1)[1].removeprefix("localhost")))
         user, at, _ = parts.netloc.rpartition("@")
         if ":" in user or (parts.query and "=" in parts.query):
             raise ConfigurationError("credentials in a URI are refused: they would be recorded; use a connection id")

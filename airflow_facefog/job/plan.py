@@ -25,6 +25,7 @@ from airflow_facefog.job.places import check_apart
 
 if TYPE_CHECKING:
     from airflow_facefog.core.keys import KeyRing
+    from airflow_facefog.detectors.roboflow.access import AccessOpener
     from airflow_facefog.publish.store import Store
 
 log = logging.getLogger(__name__)
@@ -34,7 +35,12 @@ SOURCE_RETENTION_DAYS = 90
 
 
 @sealed
-def make_plan(request: PlanRequest, keys: KeyRing, open_root: RootOpener = open_root_plain) -> list[dict[str, Any]]:
+def make_plan(
+    request: PlanRequest,
+    keys: KeyRing,
+    open_root: RootOpener = open_root_plain,
+    open_access: AccessOpener | None = None,
+) -> list[dict[str, Any]]:
     """Write the plan of this run, or return the one that is there. Each entry: ``{"plan", "batch", "n"}``.
 
     Raises ConfigurationError (overlapping or missing places), PolicyError (unsafe or impossible policy),
@@ -42,7 +48,7 @@ def make_plan(request: PlanRequest, keys: KeyRing, open_root: RootOpener = open_
     """
     from airflow_facefog.publish.dataset import fix_dataset
 
-    info, recipe = resolve_recipe(request.detector, request.policy, keys)
+    info, recipe = resolve_recipe(request.detector, request.policy, keys, open_access)
     check_apart(_listing_root(request), request.destination, request.audit)
     audit = open_store(request.audit, open_root)
     destination = open_store(request.destination, open_root)
@@ -67,9 +73,14 @@ def make_plan(request: PlanRequest, keys: KeyRing, open_root: RootOpener = open_
 
 
 @sealed
-def preview(request: PlanRequest, keys: KeyRing, open_root: RootOpener = open_root_plain) -> dict[str, Any]:
+def preview(
+    request: PlanRequest,
+    keys: KeyRing,
+    open_root: RootOpener = open_root_plain,
+    open_access: AccessOpener | None = None,
+) -> dict[str, Any]:
     """Say what ``make_plan`` would do; writes nothing. Raises as it does."""
-    info, recipe = resolve_recipe(request.detector, request.policy, keys)
+    info, recipe = resolve_recipe(request.detector, request.policy, keys, open_access)
     check_apart(_listing_root(request), request.destination, request.audit)
     listing = list_source(request.source, request.sources, open_root)
     check_apart(listing.root, request.destination, request.audit)
@@ -95,7 +106,9 @@ def find_plan(audit: Place, run_key: str, open_root: RootOpener = open_root_plai
     return batch_refs(plan, store)
 
 
-def resolve_recipe(detector: Any, policy: FogPolicy, keys: KeyRing) -> tuple[DetectorInfo, str]:
+def resolve_recipe(
+    detector: Any, policy: FogPolicy, keys: KeyRing, open_access: AccessOpener | None = None
+) -> tuple[DetectorInfo, str]:
     """Check that detector, policy and key go together and return the detector's info and the recipe hash.
 
     Raises PolicyError for a rule of a class that the detector cannot emit, for remote inference that is not allowed and
@@ -103,7 +116,7 @@ def resolve_recipe(detector: Any, policy: FogPolicy, keys: KeyRing) -> tuple[Det
     """
     from airflow_facefog.detectors import resolve
 
-    info = resolve(detector).info
+    info = resolve(detector, open_access, policy.allow_remote_inference).info
     if info.remote_host is not None and not policy.allow_remote_inference:
         raise PolicyError(
             f"detector {info.name!r} sends pictures to {info.remote_host}; if the people in them may be shown to that "

@@ -19,13 +19,14 @@ from airflow_facefog.job.worker import run_in_order
 if TYPE_CHECKING:
     from airflow_facefog.core.detector import Detector
     from airflow_facefog.core.keys import KeyRing
+    from airflow_facefog.detectors.roboflow.access import AccessOpener
     from airflow_facefog.job.source import Item
 
 
 @sealed
 def detect_batch(
     plan: str, batch: str, *, attempt: Attempt, keys: KeyRing, open_root: RootOpener = open_root_plain,
-    audit_conn_id: str | None = None, workers: int | None = None,
+    open_access: AccessOpener | None = None, audit_conn_id: str | None = None, workers: int | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Look at every image of a batch and store what was seen. Returns {"plan", "batch", "predictions", "n"}.
 
@@ -34,7 +35,7 @@ def detect_batch(
     """
     from airflow_facefog.publish.protocol import read_commit
 
-    job = open_job(plan, batch, keys, open_root, audit_conn_id)
+    job = open_job(plan, batch, keys, open_root, audit_conn_id, open_access)
     key = f"predictions/{job.plan.home}/{job.batch_id}/{attempt.attempt_id}.jsonl"
     lines: list[bytes] = []
     if read_commit(job.audit, job.plan.commit_key(job.batch_id)) is None:
@@ -46,17 +47,17 @@ def detect_batch(
 @sealed
 def fog_detected_batch(
     plan: str, batch: str, predictions: str, *, attempt: Attempt, keys: KeyRing,
-    open_root: RootOpener = open_root_plain, audit_conn_id: str | None = None, workers: int | None = None,
+    open_root: RootOpener = open_root_plain, open_access: AccessOpener | None = None,
+    audit_conn_id: str | None = None, workers: int | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Cover every image of a batch from stored predictions; see ``run_batch`` for what it returns and raises."""
     return run_batch(
-        plan, batch, attempt=attempt, keys=keys, open_root=open_root, audit_conn_id=audit_conn_id, workers=workers,
-        predictions=predictions,
+        plan, batch, attempt=attempt, keys=keys, open_root=open_root, open_access=open_access,
+        audit_conn_id=audit_conn_id, workers=workers, predictions=predictions,
     )  # fmt: skip
 
 
 def _look_at_all(job: Job, attempt: Attempt, workers: int | None) -> list[bytes]:
-    from airflow_facefog.detectors import resolve
     from airflow_facefog.detectors.canary import check_canary
     from airflow_facefog.job.machine import calm_process, usable_cpus
 
@@ -66,7 +67,7 @@ def _look_at_all(job: Job, attempt: Attempt, workers: int | None) -> list[bytes]
     if past.isolate:
         return []
     marks.start()
-    detector = resolve(job.plan.detector)
+    detector = job.detector()
     try:
         calm_process()
         check_canary(detector)
