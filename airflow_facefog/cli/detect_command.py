@@ -14,7 +14,11 @@ from airflow_facefog.job.model import Place
 def detect(
     source: Annotated[str, typer.Argument()],
     output: Annotated[str, typer.Option(metavar="FILE.parquet", help="Where the table goes; replaced if it is there.")],
-    detector: Annotated[str, typer.Option(help="local, onnx:FILE, package.module:factory, …")] = "local",
+    detector: Annotated[str, typer.Option(help="local, onnx:FILE, roboflow:project/3, …")] = "local",
+    allow_remote_inference: Annotated[
+        bool,
+        typer.Option("--allow-remote-inference", help="The raw images may be sent to a detector outside this network."),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Write every detection in SOURCE to a Parquet table.
@@ -22,7 +26,9 @@ def detect(
     SOURCE is a folder, file, glob or URI of images. Nothing is fogged or published.
     """
     with progress("looking", quiet=as_json) as start:
-        result = detect_to_parquet(Place.parse(source), Place.parse(output), detector, start=start)
+        result = detect_to_parquet(
+            Place.parse(source), Place.parse(output), detector, start=start, allow_remote=allow_remote_inference
+        )
     refused = sum(result["refused"].values())
     if refused:
         reasons = ", ".join(f"{reason} {n}" for reason, n in sorted(result["refused"].items()))

@@ -33,13 +33,15 @@ class Seen:
 
 @sealed
 def detect_to_parquet(
-    source: Place, output: Place, detector_spec: Any, *, start: Callable[[int], Callable[[int], None]]
-) -> dict[str, Any]:
+    source: Place, output: Place, detector_spec: Any, *, start: Callable[[int], Callable[[int], None]],
+    allow_remote: bool = False,
+) -> dict[str, Any]:  # fmt: skip
     """Write every detection above the default ``record_floor`` to ``output``; return counts.
 
     Returns {"listed", "looked_at", "refused": {reason: n}, "detections", "output"}; the same counts are in the file's
     metadata, because an image that was refused has no row, and that must not read as "nothing found". ``start(total)``
-    returns what is called with 1 per image. Raises ConfigurationError, DetectorError, StoreError.
+    returns what is called with 1 per image. ``allow_remote``: raw images may go to a detector outside this network.
+    Raises ConfigurationError, PolicyError, DetectorError, StoreError.
     """
     from airflow_facefog.detectors import resolve
     from airflow_facefog.detectors.canary import check_canary
@@ -47,7 +49,7 @@ def detect_to_parquet(
     from airflow_facefog.job.source import Source
     from airflow_facefog.job.worker import run_in_order
 
-    detector = resolve(detector_spec)
+    detector = resolve(detector_spec, allow_remote=allow_remote)
     listing = list_source(source, None, open_root_plain)
     policy = FogPolicy()
     reader = Source(
@@ -58,8 +60,9 @@ def detect_to_parquet(
     advance = start(len(items))
     calm_process()
     check_canary(detector)
+    threads = detector.info.concurrency or usable_cpus()
     seen = []
-    for image in run_in_order(partial(_look, listing.root, reader, detector, policy), items, usable_cpus()):
+    for image in run_in_order(partial(_look, listing.root, reader, detector, policy), items, threads):
         seen.append(image)
         advance(1)
     check_canary(detector)

@@ -32,7 +32,7 @@ def run(
         str | None, typer.Option(help="SQLAlchemy URL of the audit tables (default: facefog.db in a local audit).")
     ] = None,
     policy: Annotated[Path | None, typer.Option(help="Policy .yaml (default: fog every detection).")] = None,
-    detector: Annotated[str, typer.Option(help="local, onnx:FILE, package.module:factory, …")] = "local",
+    detector: Annotated[str, typer.Option(help="local, onnx:FILE, roboflow:project/3, …")] = "local",
     layout: Annotated[Layout, typer.Option(help="Object names: after the source, or the content only.")] = Layout.NAMED,
     workers: Annotated[int | None, typer.Option(min=1, help="Threads (default: the CPUs it may use).")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List and plan; write nothing.")] = False,

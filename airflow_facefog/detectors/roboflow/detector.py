@@ -167,7 +167,7 @@ class RoboflowDetector:
 
     def _fingerprint(self) -> str:
         settings = [self._overlap, self._max_detections, self._max_side, self._raise_to, self._labels.canonical()]
-        text = "\0".join((CODE, str(self.model), json.dumps(settings, sort_keys=True)))
+        text = "\0".join((CODE, self.model.path, json.dumps(settings, sort_keys=True)))
         return hashlib.sha256(text.encode()).hexdigest()
 
     def _remote_host(self) -> str | None:
