@@ -75,8 +75,10 @@ class Worker:
         return self._rows.processed(item, raw.image_id, read_ms, processed)
 
     def _known(self, item: Item, image_id: str, read_ms: float) -> Result | None:
+        """Skipped, refused before, or None. Only the item itself counts as done, also in the content layout: what another
+        item with equal bytes once published is not this item's row, and leaves the table with that other item."""
         plan = self._plan
-        hit = self._done.find(plan.recipe_hash, image_id, item.source_ref if plan.layout == "named" else None)
+        hit = self._done.find(plan.recipe_hash, image_id, item.source_ref)
         if hit is not None:
             return self._rows.known(item, image_id, read_ms, {"done_run_key": hit.run_key})
         if not plan.retry_quarantined and self._done.quarantined(plan.recipe_hash, image_id):
