@@ -13,8 +13,8 @@ import jobkit
 from jobkit import picture
 
 from airflow_facefog.core.detector import DetectorInfo
-from airflow_facefog.core.errors import DetectorError
-from airflow_facefog.core.records import Detection
+from airflow_facefog.core.errors import DetectorError, ImageError, TransientError
+from airflow_facefog.core.records import Detection, Reason
 from airflow_facefog.detectors.canary import Canary
 
 TRIGGER_BGR = (255, 255, 0)
@@ -90,13 +90,32 @@ def _interrupt(pixels: Any) -> None:
     raise KeyboardInterrupt(pixels)
 
 
-def _distrust(_pixels: Any) -> None:
-    raise DetectorError("the model file changed while it was in use")
+def _distrust(pixels: Any) -> None:
+    error = DetectorError("the model file changed while it was in use")
+    error.add_note(repr(pixels))
+    raise error
+
+
+class Busy(TransientError):
+    """A user's own kind of transient error."""
+
+
+class Unfit(ImageError):
+    """A user's own kind of refusal."""
+
+
+def _wait(_pixels: Any) -> None:
+    raise Busy("too many requests", retry_after_s=7.0)
+
+
+def _refuse(_pixels: Any) -> None:
+    raise Unfit(Reason.DETECTOR_REFUSED, "not this one")
 
 
 FAULTS: dict[str, Callable[[Any], None]] = {
     "exit": lambda _: os._exit(7), "segfault": _segfault, "attempt": _kill_attempt, "hang": lambda _: time.sleep(600),
     "value": _quote, "memory": _no_memory, "interrupt": _interrupt, "distrust": _distrust,
+    "wait": _wait, "refuse": _refuse,
 }  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from faultkit import attempt_batch, bad_photo, check_invariants, ended, intents,
 from faultydetectors import faulty
 from jobkit import KEYS, World, attempt, audit_rows
 
-from airflow_facefog.core.errors import DetectorError
+from airflow_facefog.core.errors import DetectorError, TransientError
 from airflow_facefog.job import batch, child
 from airflow_facefog.job.attempt import AttemptLog
 from airflow_facefog.job.batch import open_plan, run_batch
@@ -47,7 +47,7 @@ def mark_as_dead(world: World, ref: dict[str, Any]) -> None:
 def ended_as(world: World, ref: dict[str, Any]) -> dict[str, tuple[str, str | None]]:
     """Finalise; file name → (status, reason)."""
     result = finalise(ref["plan"], attempt=attempt(), keys=KEYS)
-    (part,) = world.audit.glob("sources/*/*.parquet")
+    part = next(world.audit.glob("sources/*/*.parquet"))
     names = {row["source_ref"]: row["source_uri"].rpartition("/")[2] for row in faultkit.rows("source", part)}
     return {names[row["source_ref"]]: (row["status"], row["reason"]) for row in audit_rows(world, result)}
 
@@ -116,6 +116,20 @@ def test_a_detector_that_raises_fails_the_attempt_and_publishes_nothing(
     assert not list(world.audit.glob("commits/*/*/*"))
     ended_marks = [path for path in world.audit.glob("intents/*/*/*/*/ended") if path.parent.name != "dead"]
     assert len(ended_marks) == 1, "an exception is an end: the next attempt need not be isolated"
+
+
+@pytest.mark.parametrize("isolated", [False, True])
+def test_a_detectors_own_error_classes_keep_their_meaning(world: World, isolated: bool) -> None:
+    """A subclass of ImageError quarantines, one of TransientError asks for a later retry, also from the child."""
+    ref = plan(world, faulty("refuse"))
+    waiting = make_plan(world.request("run-2", batch_images=100, detector=faulty("wait")), KEYS)[0]
+    for each in (ref, waiting) if isolated else ():
+        mark_as_dead(world, each)
+    assert run_batch(ref["plan"], ref["batch"], attempt=attempt(), keys=KEYS)["quarantined"] == 1
+    assert ended_as(world, ref)["photo_bad.jpg"] == ("quarantined", "detector_refused")
+    with pytest.raises(TransientError, match="too many requests") as caught:
+        run_batch(waiting["plan"], waiting["batch"], attempt=attempt(), keys=KEYS)
+    assert caught.value.retry_after_s == 7.0
 
 
 @pytest.mark.parametrize(("after", "published"), [(0, 0), (3, 2), (4, 4), (5, 4)])
