@@ -15,9 +15,10 @@ def standin_server() -> Iterator[StandIn]:
         yield server
 
 
-@pytest.fixture()
+@pytest.fixture
 def standin(standin_server: StandIn) -> Iterator[StandIn]:
-    """The server in its first state; stalls end with the test."""
+    """The server in its first state; stalls end with the test. A bug of the stand-in itself fails the test."""
     standin_server.reset()
     yield standin_server
     standin_server.released.set()
+    assert standin_server.bugs == []

@@ -9,7 +9,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from standin import GOOD_KEY, StandIn  # noqa: E402  the folder must be found first
+from standin import GOOD_KEY, StandIn
 
 
 def main() -> None:

@@ -94,7 +94,7 @@ def as_json(payload: Any, status: int = 200, **headers: str) -> Answer:
     return Answer(status, body, {"Content-Type": "application/json", **headers})
 
 
-class Refused(Exception):  # noqa: N818  it is an answer, not a fault of the stand-in
+class Refused(Exception):
     """Ends a request with ``answer``."""
 
     def __init__(self, answer: Answer) -> None:

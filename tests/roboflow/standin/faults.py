@@ -116,7 +116,11 @@ def _truncate(scene: Scene, params: dict[str, Any]) -> Answer:
 
 
 def _html(scene: Scene, params: dict[str, Any]) -> Answer:
-    page = b"<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n<body><center><h1>502 Bad Gateway</h1></center></body></html>"
+    title = b"502 Bad Gateway"
+    page = b"<html>\r\n<head><title>%b</title></head>\r\n<body><center><h1>%b</h1></center></body></html>" % (
+        title,
+        title,
+    )
     return Answer(params.get("status", 502), page, {"Content-Type": "text/html"})
 
 

@@ -6,7 +6,8 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from standin import management
+from standin import images, management, trainings
+from standin.call import Call
 from standin.exchange import Answer, Refused, Request, api_error, as_json, message
 from standin.inference import infer
 from standin.world import World
@@ -25,7 +26,10 @@ REFUSALS = {
 INFO = {"name": "Roboflow Inference Server", "version": "1.8.3", "uuid": "standin-0001"}
 INFERENCE = re.compile(r"/[\w.-]+/[\w.-]+")
 
-Endpoint = Callable[[management.Call], Any]
+OPEN = ("/ds/", "/weights/", "/universe/")
+"""No key is asked for: links that carry their own token, and Universe, which is public."""
+
+Endpoint = Callable[[Call], Any]
 
 
 def route(world: World, request: Request, base_url: str, sleep_s: float | None) -> Answer:
@@ -45,10 +49,10 @@ def route(world: World, request: Request, base_url: str, sleep_s: float | None) 
         known = any(re.fullmatch(pattern, request.path) for _, pattern, _ in TABLE)
         raise Refused(as_json({"detail": "Method Not Allowed" if known else "Not Found"}, 405 if known else 404))
     endpoint, found = match
-    if not request.path.startswith("/ds/"):
+    if not request.path.startswith(OPEN):
         _admit(world, request, _management_refusal, True)
     with world.lock:
-        answer = endpoint(management.Call(world, request, found, base_url))
+        answer = endpoint(Call(world, request, found, base_url))
     return answer if isinstance(answer, Answer) else as_json(answer)
 
 
@@ -76,16 +80,34 @@ def _management_refusal(status: int) -> Refused:
 _P = r"/(?P<ws>[\w.-]+)/(?P<p>[\w.-]+)"
 _V = _P + r"/(?P<n>\d+)"
 
+_W = r"/(?P<ws>[\w.-]+)"
+
 TABLE: list[tuple[str, str, Endpoint]] = [
     ("POST", r"/", management.check_key),
     ("GET", r"/universe/search", management.search_universe),
     ("GET", r"/ds/(?P<token>\w+)", management.dataset_file),
-    ("POST", r"/(?P<ws>[\w.-]+)/projects", management.create_project),
-    ("GET", r"/(?P<ws>[\w.-]+)", management.workspace),
+    ("GET", r"/weights/(?P<token>\w+)\.pt", management.weights_file),
+    ("POST", r"/dataset/(?P<p>[\w.-]+)/upload", images.upload),
+    ("POST", r"/dataset/(?P<p>[\w.-]+)/annotate/(?P<image>[\w.-]+)", images.annotate),
+    ("POST", _W + "/projects", management.create_project),
+    ("POST", _W + "/search/v1", images.search_workspace),
+    ("GET", _W + "/model-evals", trainings.evals),
+    ("GET", _W + r"/model-evals/(?P<id>[\w-]+)", trainings.evaluation),
+    ("GET", _W + rf"/model-evals/(?P<id>[\w-]+)/(?P<panel>{'|'.join(trainings.PANELS)})", trainings.evaluation),
+    ("GET", _W, management.workspace),
     ("GET", _P, management.project),
-    ("GET", _V, management.version),
-    ("GET", _V + r"/(?P<fmt>[\w-]+)", management.export),
     ("POST", _P + "/generate", management.generate),
-    ("POST", r"/dataset/(?P<p>[\w.-]+)/upload", management.upload),
-    ("POST", r"/dataset/(?P<p>[\w.-]+)/annotate/(?P<image>[\w.-]+)", management.annotate),
+    ("POST", _P + "/search", images.search_project),
+    ("GET", _V, management.version),
+    ("GET", _V + "/ptFile", trainings.weights),
+    ("POST", _V + "/v2/trainings", trainings.create),
+    ("GET", _V + "/v2/trainings", trainings.listing),
+    ("GET", _V + "/v2/trainings/get", trainings.get),
+    ("POST", _V + "/v2/trainings/cancel", trainings.cancel),
+    ("POST", _V + "/v2/trainings/stop", trainings.stop),
+    ("POST", _V + "/train", trainings.create_legacy),
+    ("POST", _V + "/train/cancel", trainings.cancel),
+    ("POST", _V + "/train/stop", trainings.stop),
+    ("GET", _V + "/training/results", trainings.results),
+    ("GET", _V + r"/(?P<fmt>[\w-]+)", management.export),
 ]

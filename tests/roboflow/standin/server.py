@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import socket
 import struct
 import threading
@@ -14,12 +13,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import unquote
 
+from standin.control import CONTROL, obey
 from standin.exchange import Answer, Recorded, Refused, Request, as_json
 from standin.faults import Fault, Line, Scene, play
 from standin.routes import route
 from standin.world import World
-
-CONTROL = "/_standin/"
 
 
 class StandIn:
@@ -27,6 +25,7 @@ class StandIn:
 
     def __init__(self, port: int = 0, host: str = "127.0.0.1") -> None:
         self._lock = threading.Lock()
+        self._idle = threading.Condition(self._lock)
         self._settle()
         self._server = _Server((host, port), _Handler)
         self._server.standin = self
@@ -38,6 +37,7 @@ class StandIn:
         self.clock_skew_s = 0.0
         self.keep_bodies = False
         self.peak = 0
+        self.bugs: list[str] = []
         self._active = 0
         self._count = 0
         self._lines: list[Line] = []
@@ -61,14 +61,17 @@ class StandIn:
 
     def reset(self) -> None:
         """A fresh world, no script, no records, no fault; ends stalls."""
-        with self._lock:
-            self.released.set()
+        self.released.set()
+        with self._idle:
+            self._idle.wait_for(lambda: self._active == 0, timeout=5)
             self._settle()
 
     def script(
         self, path: str, fault: str, *, method: str = "*", times: int | None = 1, after: int = 0, **params: Any
     ) -> Line:
-        """Let requests to ``path`` (a glob over the whole path) meet ``fault``: ``times`` of them (None: all) ``after`` so many good ones.
+        """Let requests to ``path`` (a glob over the whole path) meet ``fault``.
+
+        ``times`` of them do (None: all that follow), ``after`` so many good ones.
 
         Lines are asked in order and the first that fires counts. ``line.hits`` tells how many requests it has seen.
         """
@@ -102,9 +105,21 @@ class StandIn:
         """Count a request out."""
         with self._lock:
             self._active -= 1
+            self._idle.notify_all()
 
-    def answer(self, request: Request) -> Answer:
-        """The true answer to ``request``."""
+    def answer(self, request: Request, fault: Fault | None) -> Answer:
+        """The answer to ``request``, the true one or that of ``fault``. What goes wrong in here is kept in ``bugs``."""
+        try:
+            return (
+                play(fault, Scene(request, lambda: self._truth(request), self.clock_skew_s))
+                if fault
+                else self._truth(request)
+            )
+        except Exception as bug:
+            self.bugs.append(f"{request.method} {request.path}: {type(bug).__name__}: {bug}")
+            return as_json({"error": "the stand-in itself failed"}, 500)
+
+    def _truth(self, request: Request) -> Answer:
         try:
             return route(self.world, request, self.url, self.sleep_s)
         except Refused as refused:
@@ -132,7 +147,7 @@ class _Handler(BaseHTTPRequestHandler):
         request = Request(self.command, unquote(path), query, headers, b"", client=str(self.client_address[1]))
         if request.path.startswith(CONTROL):
             self._read(request)
-            self._send(control(self.server.standin, request))
+            self._send(obey(self.server.standin, request))
             return
         fault = self.server.standin.begin(request)
         released = self.server.standin.released
@@ -151,8 +166,7 @@ class _Handler(BaseHTTPRequestHandler):
             standin.keep(request)
             return Answer(reset=True)
         self._read(request)
-        scene = Scene(request, lambda: standin.answer(request), standin.clock_skew_s)
-        answer = play(fault, scene) if fault else scene.answer()
+        answer = standin.answer(request, fault)
         request.status = None if answer.reset else answer.status
         standin.keep(request)
         return answer
@@ -211,40 +225,3 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *_: Any) -> None:
         """Nothing is printed: paths hold keys."""
-
-
-def control(standin: StandIn, request: Request) -> Answer:
-    """The control endpoint, for tests in another process; the package's docstring lists what it understands."""
-    order = request.path.removeprefix(CONTROL)
-    try:
-        return as_json(_obey(standin, order, request.json()))
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        return as_json({"error": f"{type(error).__name__}: {error}"}, 400)
-
-
-def _obey(standin: StandIn, order: str, params: dict[str, Any]) -> Any:
-    if order == "reset":
-        standin.reset()
-        return {"ok": True}
-    if order == "script":
-        standin.script(**params)
-        return {"ok": True}
-    if order == "set":
-        for name, value in params.items():
-            owner = next((o for o in (standin, standin.world) if name in vars(o) and not name.startswith("_")), None)
-            if owner is None or not isinstance(getattr(owner, name), int | float | bool | str | None):
-                raise KeyError(f"no setting {name}")
-            setattr(owner, name, value)
-        return {"ok": True}
-    if order == "retire":
-        standin.world.models[params["model_id"]].retired = params.get("retired", True)
-        return {"ok": True}
-    if order == "training":
-        standin.world.steer(params["training_id"], params["status"])
-        return {"ok": True}
-    if order == "requests":
-        hidden = {"body"}
-        return [{k: v for k, v in vars(r).items() if k not in hidden} for r in standin.requests()]
-    if order == "peak":
-        return {"peak": standin.peak}
-    raise KeyError(f"no order {order}; there are: reset, script, set, retire, training, requests, peak")
