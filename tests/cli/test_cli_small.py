@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import stat
+import sys
 from pathlib import Path
 
 import click
@@ -12,6 +14,7 @@ import typer
 from cli_world import Terminal
 
 from airflow_facefog import __version__
+from airflow_facefog.cli import screen
 from airflow_facefog.cli.app import app
 from airflow_facefog.core.policy import FogPolicy, load_policy
 
@@ -122,3 +125,29 @@ def test_keys_new_twice(terminal: Terminal, config: Path) -> None:
     assert again.code == 2
     assert (config / "facefog" / "master.key").read_text() == key
     assert key.strip() not in again.out + again.err
+
+
+class Screen(io.StringIO):
+    """A stderr that is a terminal or not."""
+
+    def __init__(self, terminal: bool) -> None:
+        super().__init__()
+        self.terminal = terminal
+
+    def isatty(self) -> bool:
+        return self.terminal
+
+
+@pytest.mark.parametrize(
+    ("terminal", "quiet", "drawn"), [(True, False, True), (True, True, False), (False, False, False)]
+)
+def test_progress_on_a_terminal_only(monkeypatch: pytest.MonkeyPatch, terminal: bool, quiet: bool, drawn: bool) -> None:
+    """A bar is drawn on a terminal and not with --json; in a pipe there is not a byte of it."""
+    monkeypatch.setenv("TERM", "xterm")
+    stderr = Screen(terminal)
+    monkeypatch.setattr(sys, "stderr", stderr)
+    with screen.progress("fogging", quiet=quiet) as start:
+        advance = start(3)
+        advance(3)
+    assert ("3/3" in stderr.getvalue()) == drawn
+    assert bool(stderr.getvalue()) == drawn
