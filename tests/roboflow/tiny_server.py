@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import ssl
 import threading
 import time
 from contextlib import contextmanager
@@ -61,9 +62,12 @@ def box(x=20, y=20, width=10, height=12, confidence=0.9, **more):
 
 
 class TinyServer:
-    """``server.url``, ``server.asked``; ``reply(asked)`` returns an Answer or plain JSON."""
+    """``server.url``, ``server.asked``; ``reply(asked)`` returns an Answer or plain JSON.
 
-    def __init__(self, reply, keep=True):
+    ``keep``: remember requests. ``tls``: files of certificate and key.
+    """
+
+    def __init__(self, reply, keep=True, tls=None):
         self.reply = reply
         self.asked = []
         self.running = self.most_running = self.count = 0
@@ -90,7 +94,12 @@ class TinyServer:
                 pass  # clients that hang up are part of the tests
 
         self._server = Server(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        self.url = f"http{'s' if tls else ''}://127.0.0.1:{self._server.server_port}"
+        if tls:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(*tls)
+            listener = self._server.socket
+            self._server.socket = context.wrap_socket(listener, server_side=True, do_handshake_on_connect=False)
 
     def _serve(self, handler, keep):
         with self._lock:
@@ -113,7 +122,11 @@ class TinyServer:
     def _send(self, handler, answer):
         data = answer.body if isinstance(answer.body, bytes) else json.dumps(answer.body).encode()
         handler.send_response(answer.status)
-        for name, value in {"Content-Type": "application/json", "Content-Length": str(len(data)), **answer.headers}.items():
+        for name, value in {
+            "Content-Type": "application/json",
+            "Content-Length": str(len(data)),
+            **answer.headers,
+        }.items():
             handler.send_header(name, value)
         handler.end_headers()
         handler.wfile.write(data[: answer.cut])
