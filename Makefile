@@ -5,9 +5,10 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 PYTEST := $(BIN)/python -m pytest
 
-# SOURCE=dir: fog your own photos in the demo. BENCH=ci: the short form of the benchmarks. ARGS: more pytest options.
+# SOURCE=dir: fog your own photos in the demo. FULL=1: the long form of the benchmarks; DATA=dir: labelled photos for them. ARGS: more pytest options.
 SOURCE ?=
-BENCH  ?= full
+FULL   ?=
+DATA   ?=
 ARGS   ?=
 
 .DEFAULT_GOAL := help
@@ -46,8 +47,8 @@ check: lint types test ## everything a change must pass
 e2e: $(STAMP) ## the slow tests: a real scheduler, the demo
 	$(PYTEST) -m e2e $(ARGS)
 
-bench: $(STAMP) ## measure; BENCH=ci for the short form
-	$(BIN)/python -m benchmarks --size $(BENCH)
+bench: $(STAMP) ## measure, in minutes; FULL=1 for the long form, DATA=dir (COCO) for face coverage
+	$(BIN)/python -m benchmarks --size $(if $(FULL),full,ci) $(if $(DATA),--data "$(DATA)")
 
 clean: ## remove what was built (build/, caches); .venv stays
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
