@@ -43,9 +43,9 @@ class Asked:
 class Answer:
     """What to send back. ``body``: bytes, or anything for JSON. ``cut``: close after so many bytes of the body."""
 
-    body: object = b""
+    body: object = field(default=b"", repr=False)
     status: int = 200
-    headers: dict = field(default_factory=dict)
+    headers: dict = field(default_factory=dict, repr=False)
     cut: int | None = None
 
 
