@@ -46,6 +46,8 @@ def infer(request: Request, model: Model | None, sleep_s: float | None, byte_lim
         "predictions": [_prediction(s, model, width, height) for s in kept if s.class_id < len(model.classes)],
     }
     took = f"{payload['time']:.4f}"
+    if request.query.get("format") == "image":
+        return _drawn(pixels, payload["predictions"])
     ids = {"x-request-id": str(payload["inference_id"]), "x-model-id": model.model_id}
     return as_json(payload, **ids, **{"x-processing-time": took, "x-model-cold-start": "false"})
 
@@ -104,6 +106,15 @@ def _thin(seen: list[Seen], overlap: float, limit: int) -> list[Seen]:
         if all(other.class_id != one.class_id or _iou(one, other) <= overlap for other in kept):
             kept.append(one)
     return kept[:limit]
+
+
+def _drawn(pixels: Any, predictions: list[dict[str, Any]]) -> Answer:
+    """``format=image``: the picture with the boxes drawn."""
+    for p in predictions:
+        x, y, wide, high = p["x"], p["y"], p["width"], p["height"]
+        corners = [(round(x + side * wide / 2), round(y + side * high / 2)) for side in (-1, 1)]
+        cv2.rectangle(pixels, corners[0], corners[1], (80, 252, 199), 1)
+    return Answer(200, bytes(cv2.imencode(".jpg", pixels)[1]), {"Content-Type": "image/jpeg"})
 
 
 def _iou(a: Seen, b: Seen) -> float:

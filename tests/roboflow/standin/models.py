@@ -96,7 +96,7 @@ def _edges(amount: Any, x: int, y: int, w: int, h: int) -> tuple[float, float, f
 
 
 def _span(profile: Any, start: int) -> tuple[float, float]:
-    scaled = profile / profile.max()
+    scaled = profile / np.median(profile[profile > 0.5])
     size = float(scaled.sum())
     centre = start + float((scaled * (np.arange(len(scaled)) + 0.5)).sum()) / size
     return centre - size / 2, centre + size / 2
