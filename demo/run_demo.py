@@ -61,7 +61,7 @@ def main() -> int:
 
 def prepare(source: Path | None) -> None:
     """A new lake: ``raw`` is filled with the samples or points to the user's folder, which is only read."""
-    if source is not None and not source.is_dir():
+    if source is not None and not source.expanduser().is_dir():
         sys.exit(f"SOURCE={source} is not a folder")
     for old in (LAKE, HOME / "sheet", HOME / "sheet-with-originals"):
         shutil.rmtree(old, ignore_errors=True)
@@ -69,7 +69,7 @@ def prepare(source: Path | None) -> None:
     if source is None:
         write_samples(LAKE / "raw")
     else:
-        (LAKE / "raw").symlink_to(source.resolve(), target_is_directory=True)
+        (LAKE / "raw").symlink_to(source.expanduser().resolve(), target_is_directory=True)
 
 
 def run_dag() -> int:
