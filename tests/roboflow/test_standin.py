@@ -225,7 +225,8 @@ def test_what_cannot_be_answered(
 
 def test_a_body_too_large_and_a_wrong_number(standin: StandIn) -> None:
     """413 above the limit, 422 for a parameter that is no number."""
-    assert ask(standin, confidence="much").status_code == 422
+    answer = ask(standin, max_detections="many")
+    assert (answer.status_code, answer.json()["detail"][0]["loc"]) == (422, ["query", "max_detections"])
     standin.world.byte_limit = 100
     assert ask(standin).status_code == 413
 

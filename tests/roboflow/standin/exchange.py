@@ -88,10 +88,10 @@ class Answer:
     flood: int = 0
 
 
-def as_json(payload: Any, status: int = 200, **headers: str) -> Answer:
+def as_json(payload: Any, status: int = 200) -> Answer:
     """A JSON answer; NaN and infinities are written as Python does, which is how a broken server does it."""
     body = json.dumps(payload, separators=(",", ":")).encode()
-    return Answer(status, body, {"Content-Type": "application/json", **headers})
+    return Answer(status, body, {"Content-Type": "application/json"})
 
 
 class Refused(Exception):

@@ -11,7 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from standin.exchange import Answer, Request, as_json, message, multipart
+from standin.exchange import Answer, Request, as_json, message, multipart, refuse
 from standin.models import Model, Seen
 
 NOT_FOUND = (
@@ -35,31 +35,35 @@ def infer(request: Request, model: Model | None, sleep_s: float | None, byte_lim
         time.sleep(sleep_s)
         seen = list(model.look(pixels, floor)) if model.look.__name__ == "look_echo" else []
     height, width = pixels.shape[:2]
-    kept = _thin(
-        seen, _fraction(request, "overlap", 0.3), int(request.query.get("max_detections", model.max_detections))
-    )
-    payload = {
+    limit = int(_number(request, "max_detections", model.max_detections))
+    kept = _thin(seen, _fraction(request, "overlap", 0.3), limit)
+    payload: dict[str, Any] = {
         "inference_id": str(uuid.uuid4()),
         "time": time.perf_counter() - started,
         "resolved_model": {"model_id": model.model_id},
         "image": {"width": width, "height": height},
         "predictions": [_prediction(s, model, width, height) for s in kept if s.class_id < len(model.classes)],
     }
-    took = f"{payload['time']:.4f}"
     if request.query.get("format") == "image":
         return _drawn(pixels, payload["predictions"])
-    ids = {"x-request-id": str(payload["inference_id"]), "x-model-id": model.model_id}
-    return as_json(payload, **ids, **{"x-processing-time": took, "x-model-cold-start": "false"})
+    answer = as_json(payload)
+    answer.headers |= {"x-request-id": payload["inference_id"], "x-model-id": model.model_id}
+    answer.headers |= {"x-processing-time": f"{payload['time']:.4f}", "x-model-cold-start": "false"}
+    return answer
 
 
 def _fraction(request: Request, name: str, default: float) -> float:
     """The legacy route's scale: 0..1 as it is, from 1 upwards per cent (so 1 means 1 %)."""
-    try:
-        value = float(request.query.get(name, default))
-    except ValueError:
-        problem = {"loc": ["query", name], "msg": "Input should be a valid number", "type": "float_parsing"}
-        raise message(422, str([problem])) from None
+    value = _number(request, name, default)
     return value / 100 if value >= 1 else value
+
+
+def _number(request: Request, name: str, default: float) -> float:
+    try:
+        return float(request.query.get(name, default))
+    except ValueError:
+        problem = {"type": "float_parsing", "loc": ["query", name], "msg": "Input should be a valid number"}
+        raise refuse(422, {"detail": [problem]}) from None
 
 
 def _image_bytes(request: Request) -> bytes:
