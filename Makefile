@@ -5,7 +5,8 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 PYTEST := $(BIN)/python -m pytest
 
-# SOURCE=dir: fog your own photos in the demo. FULL=1: the long form of the benchmarks; DATA=dir: labelled photos for them. ARGS: more pytest options.
+# SOURCE=dir: your own photos in the demo. FULL=1: the long form of the benchmarks; DATA=dir: labelled photos for them.
+# ARGS: more pytest options.
 SOURCE ?=
 FULL   ?=
 DATA   ?=
