@@ -65,10 +65,10 @@ class Source:
             raise SourceError(Reason.SOURCE_MISSING, "the file is gone since it was listed") from None
         except OSError as error:
             raise SourceError(Reason.SOURCE_UNREADABLE, f"the file cannot be opened ({error.strerror})") from None
+        if not stat_module.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise SourceError(Reason.SOURCE_UNREADABLE, "not a regular file; links to folders are not followed")
         with os.fdopen(descriptor, "rb") as handle:
-            before = os.fstat(descriptor)
-            if not stat_module.S_ISREG(before.st_mode):
-                raise SourceError(Reason.SOURCE_UNREADABLE, "not a regular file; links to folders are not followed")
             try:
                 data = handle.read(self._max_bytes + 1)
             except OSError as error:
