@@ -12,8 +12,8 @@ from time import perf_counter
 from typing import TYPE_CHECKING
 
 from airflow_facefog.core.detector import Detections, used_floor
-from airflow_facefog.core.errors import ImageError
-from airflow_facefog.core.records import Reason
+from airflow_facefog.core.errors import DetectorError, ImageError
+from airflow_facefog.core.records import Detection, Reason
 from airflow_facefog.core.regions import Decided, decide, with_fill
 
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from airflow_facefog.core.keys import KeyRing
     from airflow_facefog.core.policy import FogPolicy
     from airflow_facefog.core.raw import RawImage
-    from airflow_facefog.core.records import Detection
     from airflow_facefog.core.verify import Verdict
 
 
@@ -57,14 +56,24 @@ def decode_upright(raw: RawImage, policy: FogPolicy) -> Picture:
 def look(raw: RawImage, detector: Detector, policy: FogPolicy) -> Looked:
     """Decode ``raw`` and ask ``detector`` for everything above the policy's ``record_floor``.
 
-    Raises ImageError when the image cannot be decoded or the detector refuses it; other errors fail the attempt.
+    Raises ImageError when the image cannot be decoded or the detector refuses it, DetectorError when its answer is no list
+    of detections; other errors fail the attempt.
     """
     started = perf_counter()
     picture = decode_upright(raw, policy)
     decoded = perf_counter()
-    answer = detector.detect(picture.bgr(), policy.record_floor)
-    detections = Detections(answer, used_floor(answer))
+    detections = _checked(detector.detect(picture.bgr(), policy.record_floor), detector)
     return Looked(picture, detections, (decoded - started) * 1e3, (perf_counter() - decoded) * 1e3)
+
+
+def _checked(found: Sequence[Detection], detector: Detector) -> Detections:
+    """Refuse what is no list of detections: an empty mapping or text must not read as "nothing found"."""
+    if not isinstance(found, list | tuple) or not all(isinstance(item, Detection) for item in found):
+        raise DetectorError(
+            f"detector {detector.info.name!r} answered with a {type(found).__name__} that is no list of Detection; "
+            "correct the detector"
+        )
+    return Detections(found, used_floor(found))
 
 
 def cover(
