@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import jobkit
@@ -22,10 +23,15 @@ TRIGGER_BGR = (255, 255, 0)
 
 
 class FaultyDetector(jobkit.MarkerDetector):
-    """A marker detector with a fault, shown when the picture holds cyan (``blind``: after ``after`` pictures)."""
+    """A marker detector with a fault, shown when the picture holds cyan.
 
-    def __init__(self, fault: str, after: int = 0) -> None:
+    Always shown: ``blind`` (after ``after`` pictures), ``drift`` (other boxes in every process), ``nonsense`` (says
+    ``answer``), ``core`` (tells RLIMIT_CORE as a class name).
+    """
+
+    def __init__(self, fault: str, after: int = 0, answer: Any = None) -> None:
         self._fault = fault
+        self._answer = answer
         self._after = after
         self._seen = itertools.count(1)
         self._blind = False
@@ -52,6 +58,10 @@ class FaultyDetector(jobkit.MarkerDetector):
             limit = resource.getrlimit(resource.RLIMIT_CORE)[0]
             return [Detection(d.xyxy, d.confidence, "face" if canary else f"core_{limit}_{in_child()}")
                     for d in super().detect(pixels, floor)]  # fmt: skip
+        if not canary and self._fault == "drift":
+            return [replace(d, xyxy=(d.xyxy[0] - os.getpid() % 7, *d.xyxy[1:])) for d in super().detect(pixels, floor)]
+        if not canary and self._fault == "nonsense":
+            return self._answer  # type: ignore[no-any-return]
         if not canary and _cyan(pixels):
             FAULTS[self._fault](pixels)
         return super().detect(pixels, floor)

@@ -89,11 +89,15 @@ def write_odd_things(world: World) -> dict[str, tuple[str, str | None]]:
     (world.raw / "link_dangling.jpg").symlink_to(world.raw / "nothing.jpg")
     (world.raw / "link_loop.jpg").symlink_to("link_loop.jpg")
     (world.raw / "link_inner.jpg").symlink_to(NAMES[0])
+    (world.raw / "link_inner_folder").symlink_to("folder.jpg")
     os.mkfifo(world.raw / "a_pipe.jpg")
+    with (world.raw / "huge_sparse.jpg").open("wb") as file:
+        file.truncate(300_000_000)
     ends |= {
         "link_out.jpg": ("failed", "source_outside"), "link_to_folder": ("failed", "source_outside"),
         "link_dangling.jpg": ("failed", "source_missing"), "link_loop.jpg": ("failed", "source_unreadable"),
         "link_inner.jpg": ("published", None), "a_pipe.jpg": ("failed", "source_unreadable"),
+        "link_inner_folder": ("failed", "source_unreadable"), "huge_sparse.jpg": ("quarantined", "too_many_bytes"),
     }  # fmt: skip
     return ends
 
@@ -253,6 +257,6 @@ def test_a_second_run_over_everything_changes_nothing(ran: Ran) -> None:
     assert (again["counts"]["skipped"], again["counts"]["published"]) == (first["published"], 0)
     assert (again["counts"]["quarantined"], again["counts"]["failed"]) == (first["quarantined"], first["failed"])
     refused = {row["reason"] for row in audit_rows(ran.world, again) if row["status"] == "quarantined"}
-    assert refused == {"already_quarantined"}
+    assert refused == {"already_quarantined", "too_many_bytes"}, "only what was never read is looked at again"
     assert not again["changed"]
     assert (faultkit.objects(ran.world), ran.world.snapshots()) == (before, snapshots)

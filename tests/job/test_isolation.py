@@ -118,11 +118,22 @@ def test_a_detector_that_raises_fails_the_attempt_and_publishes_nothing(
     assert len(ended_marks) == 1, "an exception is an end: the next attempt need not be isolated"
 
 
+@pytest.mark.parametrize("answer", [None, {}, {"predictions": []}, "", [[1, 2, 3, 4]], [None]], ids=repr)
+def test_an_answer_that_is_no_list_of_detections_never_reads_as_nothing_found(world: World, answer: Any) -> None:
+    """Whatever a broken detector returns: the attempt fails, nothing is published."""
+    ref = plan(world, faulty("nonsense", answer=answer))
+    with pytest.raises(DetectorError, match="no list of Detection"):
+        run_batch(ref["plan"], ref["batch"], attempt=attempt(), keys=KEYS)
+    assert objects(world) == {}
+
+
 @pytest.mark.parametrize("isolated", [False, True])
 def test_a_detectors_own_error_classes_keep_their_meaning(world: World, isolated: bool) -> None:
     """A subclass of ImageError quarantines, one of TransientError asks for a later retry, also from the child."""
     ref = plan(world, faulty("refuse"))
-    waiting = make_plan(world.request("run-2", batch_images=100, detector=faulty("wait")), KEYS)[0]
+    waiting = make_plan(
+        world.request("run-2", batch_images=100, detector=faulty("wait"), retry_quarantined=True), KEYS
+    )[0]
     for each in (ref, waiting) if isolated else ():
         mark_as_dead(world, each)
     assert run_batch(ref["plan"], ref["batch"], attempt=attempt(), keys=KEYS)["quarantined"] == 1
