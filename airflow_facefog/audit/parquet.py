@@ -15,17 +15,29 @@ Row = Mapping[str, Any] | Any
 ROW_GROUP = 100_000
 """Rows per group: an image look-up over compacted parts reads one group of each."""
 
+_DISTINCT = {
+    "facefog_image": {"source_ref", "image_id", "source_etag", "output_uri", "output_sha256", "duplicate_of"},
+    "facefog_detection": {"polygon"},
+    "facefog_intent": {"source_ref", "image_id", "output_key", "output_sha256"},
+    "facefog_source": {"source_ref", "source_uri"},
+}
+"""Text that hardly repeats within a table; all other text is held as codes into a dictionary by ``read_compact``."""
 
-def to_parquet(table_name: str, rows: Sequence[Row]) -> bytes:
-    """Encode rows of one table (may be empty). Deterministic for one pyarrow version.
 
-    Raises KeyError for an unknown table, ValueError for an unknown, missing or wrongly typed column (named, value hidden).
+def to_parquet(table_name: str, rows: Sequence[Row] | Any) -> bytes:
+    """Encode rows of one table (may be empty), or a ``pyarrow.Table`` of its columns. Same values, same bytes.
+
+    Deterministic for one pyarrow version, however a table is chunked or coded. Raises KeyError for an unknown table,
+    ValueError for an unknown, missing or wrongly typed column (named, value hidden).
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    found = rows if isinstance(rows, pa.Table) else to_arrow(table_name, rows)
     sink = pa.BufferOutputStream()
-    pq.write_table(to_arrow(table_name, rows), sink, compression="zstd", row_group_size=ROW_GROUP)
+    with pq.ParquetWriter(sink, arrow_schema(table_name), compression="zstd") as writer:
+        for start in range(0, max(1, found.num_rows), ROW_GROUP):
+            writer.write_table(plain(table_name, found.slice(start, ROW_GROUP)), row_group_size=ROW_GROUP)
     return bytes(sink.getvalue())
 
 
@@ -37,6 +49,11 @@ def from_parquet(table_name: str, data: bytes) -> list[dict[str, Any]]:
 
 def read_arrow(table_name: str, data: bytes, columns: Sequence[str] | None = None) -> Any:
     """Decode a part, or some of its columns, into a ``pyarrow.Table``. Raises as ``from_parquet``."""
+    return open_part(table_name, data).read(columns=list(columns) if columns is not None else None)
+
+
+def open_part(table_name: str, data: bytes) -> Any:
+    """A part as a ``pyarrow.parquet.ParquetFile``, to read it by row groups. Raises as ``from_parquet``."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -49,7 +66,50 @@ def read_arrow(table_name: str, data: bytes, columns: Sequence[str] | None = Non
         raise ConfigurationError(
             f"an audit part is not {table_name} of schema version {SCHEMA_VERSION}; use the version that wrote it"
         )
-    return file.read(columns=list(columns) if columns is not None else None)
+    return file
+
+
+def read_compact(table_name: str, data: bytes) -> Any:
+    """Decode a part in the form that holds millions of rows: repeated text as codes, other text with 64-bit offsets.
+
+    A detection row takes about 170 bytes so, and 450 as plain text. Raises as ``from_parquet``.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    distinct = _DISTINCT.get(table_name, set())
+    schema = arrow_schema(table_name)
+    coded = [field.name for field in schema if field.type == pa.string() and field.name not in distinct]
+    metadata = open_part(table_name, data).metadata
+    found = pq.ParquetFile(pa.BufferReader(data), metadata=metadata, read_dictionary=coded).read()
+    for name in distinct:
+        index = schema.get_field_index(name)
+        found = found.set_column(index, pa.field(name, pa.large_string()), found[name].cast(pa.large_string()))
+    return found
+
+
+def join_compact(parts: Sequence[Any]) -> Any:
+    """One table of one chunk from what ``read_compact`` returned, in order; at least one part."""
+    import pyarrow as pa
+
+    return pa.concat_tables(parts).unify_dictionaries().combine_chunks()
+
+
+def plain(table_name: str, rows: Any) -> Any:
+    """A ``pyarrow.Table`` with the table's own types, in one chunk. Raises ValueError as ``to_parquet``."""
+    import pyarrow as pa
+
+    schema = arrow_schema(table_name)
+    if rows.column_names != schema.names:
+        raise ValueError(f"{table_name} has the columns {', '.join(schema.names)}, in this order")
+    arrays = []
+    for column, field in zip(rows.columns, schema, strict=True):
+        try:
+            arrays.append(column.cast(field.type).combine_chunks())
+        except pa.ArrowException:
+            raise ValueError(f"{table_name}.{field.name}: a value is not {field.type}") from None
+        _refuse_gaps(table_name, field, column)
+    return pa.Table.from_arrays(arrays, schema=schema)
 
 
 def to_arrow(table_name: str, rows: Sequence[Row]) -> Any:
@@ -65,8 +125,7 @@ def to_arrow(table_name: str, rows: Sequence[Row]) -> Any:
             array = pa.array(values, type=field.type)
         except (pa.ArrowException, TypeError, UnicodeError, OverflowError):
             raise ValueError(f"{table_name}.{column.name}: a value is not {column.type}") from None
-        if array.null_count and not column.nullable:
-            raise ValueError(f"{table_name}.{column.name}: a row has no value and the column is not nullable")
+        _refuse_gaps(table_name, field, array)
         arrays.append(array)
     return pa.Table.from_arrays(arrays, schema=schema)
 
@@ -78,6 +137,11 @@ def arrow_schema(table_name: str) -> Any:
     kinds = {"integer": pa.int64(), "flag": pa.int8(), "float": pa.float64()}
     fields = [pa.field(c.name, kinds.get(c.type, pa.string()), nullable=c.nullable) for c in table(table_name).columns]
     return pa.schema(fields, metadata={"facefog_table": table_name, "facefog_schema_version": str(SCHEMA_VERSION)})
+
+
+def _refuse_gaps(table_name: str, field: Any, values: Any) -> None:
+    if values.null_count and not field.nullable:
+        raise ValueError(f"{table_name}.{field.name}: a row has no value and the column is not nullable")
 
 
 def _values(described: Table, name: str, rows: Sequence[Row]) -> list[Any]:

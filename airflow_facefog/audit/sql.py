@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 CHUNK = 5_000
 """Rows per executemany call."""
 
+Rows = Sequence[Any] | Any
+"""Mappings or records, or a ``pyarrow.Table``."""
+
 _RUN_TABLES = (INTENT, IMAGE, DETECTION)
 """Replaced as a whole for each (run_key, generation); the run row itself is the first."""
 
@@ -64,14 +67,14 @@ class SqlSink:
         self._metadata = metadata
 
     def write_run(
-        self, run_row: Mapping[str, Any], images: Sequence[Any], detections: Sequence[Any], *,
-        intents: Sequence[Any] = (), sources: Sequence[Any] = (),
+        self, run_row: Mapping[str, Any], images: Rows, detections: Rows, *, intents: Rows = (), sources: Rows = (),
     ) -> bool:  # fmt: skip
         """Write one run generation in one transaction: all of it or nothing.
 
-        Rows are mappings or records. Writing again replaces the generation; when the run row says the same (equal
-        manifest), the first writer's rows stay and this returns False. Rows of a ``final`` run are never replaced by
-        those of a ``failed`` attempt. Sources are added, or updated by source_ref.
+        Rows are mappings or records, or a ``pyarrow.Table`` of all columns, which is taken in chunks. Writing again
+        replaces the generation; when the run row says the same (equal manifest), the first writer's rows stay and this
+        returns False. Rows of a ``final`` run are never replaced by those of a ``failed`` attempt. Sources are added, or
+        updated by source_ref.
         """
         self.create_tables()
         rows = {INTENT: intents, IMAGE: images, DETECTION: detections}
@@ -102,13 +105,11 @@ class SqlSink:
         return not same and run_row["status"] not in ("failed", "running")
 
     def _replace_sources(self, connection: Connection, sources: Sequence[Any]) -> None:
-        rows = list({row["source_ref"]: row for row in map(_mapping, sources)}.values())
-        for start in range(0, len(rows), CHUNK):
-            connection.execute(
-                self._delete(SOURCE, "source_ref"),
-                [{"source_ref": r["source_ref"]} for r in rows[start : start + CHUNK]],
-            )
-        self._insert(connection, SOURCE, rows)
+        """The last of several rows of one source holds."""
+        for start in range(0, len(sources), CHUNK):
+            chunk = {row["source_ref"]: row for row in _rows(SOURCE, sources, start)}
+            connection.execute(self._delete(SOURCE, "source_ref"), [{"source_ref": ref} for ref in chunk])
+            connection.execute(self._table(SOURCE).insert(), list(chunk.values()))
 
     def _delete(self, table: Table, *columns: str) -> Any:
         from sqlalchemy import bindparam, delete
@@ -119,11 +120,8 @@ class SqlSink:
     def _insert(self, connection: Connection, table: Table, rows: Sequence[Any]) -> None:
         """executemany without RETURNING: ``values([list])`` and RETURNING are 8 to 20 times slower on psycopg 3."""
         target = self._table(table).insert()
-        names = table.column_names
         for start in range(0, len(rows), CHUNK):
-            chunk = [_mapping(row) for row in rows[start : start + CHUNK]]
-            _check(table, chunk)
-            connection.execute(target, [{name: row.get(name) for name in names} for row in chunk])
+            connection.execute(target, _rows(table, rows, start))
 
     def _table(self, table: Table) -> SqlTable:
         assert self._metadata is not None
@@ -171,6 +169,21 @@ def _metadata() -> MetaData:
     for name in (IMAGE.name, DETECTION.name):
         sa.Index(f"{name}_by_image", metadata.tables[name].c.image_id)
     return metadata
+
+
+def _rows(table: Table, rows: Sequence[Any], start: int) -> list[dict[str, Any]]:
+    """One chunk of rows as dicts of exactly the table's columns."""
+    import pyarrow as pa
+
+    if isinstance(rows, pa.Table):
+        from airflow_facefog.audit.parquet import plain
+
+        columns = plain(table.name, rows.slice(start, CHUNK)).columns
+        values = zip(*(column.to_pylist() for column in columns), strict=True)
+        return [dict(zip(table.column_names, row, strict=True)) for row in values]
+    chunk = [_mapping(row) for row in rows[start : start + CHUNK]]
+    _check(table, chunk)
+    return [{name: row.get(name) for name in table.column_names} for row in chunk]
 
 
 def _mapping(row: Any) -> Mapping[str, Any]:

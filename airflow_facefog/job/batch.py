@@ -183,7 +183,10 @@ class BatchRun:
         )
         self._worker = Worker(
             plan, job.keys, job.source, engine, Rows(plan, job.batch_id, attempt),
-            DoneIndex.load(job.destination, job.audit, plan.dataset, plan.base_snapshot),
+            DoneIndex.load(
+                job.destination, job.audit, plan.dataset, plan.base_snapshot, recipe_hash=plan.recipe_hash,
+                source_refs=[item.source_ref for item in job.items],
+            ),
             PredictionCache(plan, job.audit, job.keys), killers=past.killers,
             before=marks.holds if past.isolate else None, predictions=predictions,
         )  # fmt: skip

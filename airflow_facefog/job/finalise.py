@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from airflow_facefog.core.errors import GateError
 from airflow_facefog.core.raw import sealed
+from airflow_facefog.core.records import Status
 from airflow_facefog.job.batch import open_plan
-from airflow_facefog.job.gate import Row, Tables, collect, read_part
+from airflow_facefog.job.gate import Row, Tables, collect, read_table
 from airflow_facefog.job.model import Attempt, Plan, RootOpener, open_root_plain
 from airflow_facefog.job.plan import ensure_sources, open_store
 
@@ -24,6 +26,14 @@ if TYPE_CHECKING:
     from airflow_facefog.publish.store import Store
 
 PARTS = ("image", "detection", "intent")
+
+EGRESS = {"calls": int, "bytes": int, "credits": float}
+"""What is summed for each host that pictures were sent to."""
+
+COUNTS = ("listed", *(status.value for status in Status), "detections", "fogged")
+
+ID_ROWS = 100_000
+"""Rows whose ids are Python strings at the same time."""
 
 
 @sealed
@@ -46,8 +56,8 @@ def finalise(
         tables = _tables(frozen, keys, audit, destination, home, attempt)
     except GateError:
         if sql is not None:
-            failed = {**run_row(frozen, Tables([], [], [])), "status": "failed", "listed": frozen.listed}
-            sql.write_run(failed, [], [])
+            counts = {**dict.fromkeys(COUNTS, 0), "listed": frozen.listed}
+            sql.write_run({**run_row(frozen, counts, None, read_egress(frozen, audit)), "status": "failed"}, [], [])
         raise
     manifest_uri = audit.uri(f"{home}/manifest.json")
     data = audit.read(f"{home}/manifest.json")
@@ -62,7 +72,7 @@ def finalise(
         generation=frozen.generation,
         images=tables.images,
     )
-    result = _merge(frozen, tables, keys, destination)
+    result = _merge(frozen, tables.images, keys, destination)
     if sql is not None:
         sql.write_run(run, tables.images, tables.detections, intents=tables.intents, sources=_sources(frozen, audit))
     return {
@@ -76,40 +86,51 @@ def _tables(plan: Plan, keys: KeyRing, audit: Store, destination: Store, home: s
     data = audit.get(f"{home}/manifest.json")
     if data is not None:
         parts = json.loads(data)["parts"]
-        return Tables(*(read_part(audit, f"facefog_{name}", parts[name]) for name in PARTS))
+        return Tables(*(read_table(audit, f"facefog_{name}", parts[name]) for name in PARTS))
     tables = collect(plan, audit, destination, attempt)
     ensure_sources(plan, keys, audit)
     _seal(plan, audit, home, tables)
     return tables
 
 
-def _merge(plan: Plan, tables: Tables, keys: KeyRing, destination: Store) -> SnapshotResult:
+def _merge(plan: Plan, images: Any, keys: KeyRing, destination: Store) -> SnapshotResult:
     """Bring the sealed run into the dataset's snapshot; doing it again moves nothing."""
     from airflow_facefog.publish.parts import items_of
     from airflow_facefog.publish.snapshots import RunManifestRef, commit_snapshot
 
-    item_ids = {row["source_ref"]: keys.item_id(row["source_ref"]) for row in tables.images}
-    published, withdrawn = items_of(tables.images, item_ids, destination)
+    listed = _item_ids(images, keys)
+    published, withdrawn = items_of(images, listed, destination)
     run = RunManifestRef(plan.run_key, plan.generation, plan.listed_at, plan.recipe_hash, plan.listing_id)
     return commit_snapshot(
         destination, dataset=plan.dataset, run=run, published=published, withdrawn=withdrawn, mirror=plan.mirror,
-        listed=set(item_ids.values()),
+        listed=listed,
     )  # fmt: skip
+
+
+def _item_ids(images: Any, keys: KeyRing) -> Any:
+    """``KeyRing.item_id`` of each row, as a ``pyarrow`` column."""
+    import pyarrow as pa
+
+    refs = images["source_ref"]
+    chunks = (refs.slice(start, ID_ROWS).to_pylist() for start in range(0, len(refs), ID_ROWS))
+    return pa.chunked_array([pa.array(map(keys.item_id, chunk), pa.string()) for chunk in chunks], type=pa.string())
 
 
 def _seal(plan: Plan, audit: Store, home: str, tables: Tables) -> None:
     """Write the compacted parts, then the manifest that names them, put-if-absent."""
     rows = dict(zip(PARTS, (tables.images, tables.detections, tables.intents), strict=True))
     parts = {name: _compact(audit, f"{home}/{name}.parquet", f"facefog_{name}", rows[name]) for name in PARTS}
+    counts = tables.counts()
+    finished_at = max(tables.images["committed_at"].unique().drop_null().to_pylist(), default=None)
     manifest = {
         "format": "facefog-manifest/1", "run_key": plan.run_key, "generation": plan.generation,
-        "counts": tables.counts(), "policy_hash": plan.policy_hash, "recipe_hash": plan.recipe_hash, "parts": parts,
-        "run": run_row(plan, tables), "signed": False,
+        "counts": counts, "policy_hash": plan.policy_hash, "recipe_hash": plan.recipe_hash, "parts": parts,
+        "run": run_row(plan, counts, finished_at, read_egress(plan, audit)), "signed": False,
     }  # fmt: skip
     audit.create(f"{home}/manifest.json", json.dumps(manifest, indent=1, sort_keys=True).encode())
 
 
-def _compact(audit: Store, key: str, table: str, rows: list[Row]) -> dict[str, Any]:
+def _compact(audit: Store, key: str, table: str, rows: Any) -> dict[str, Any]:
     """Write one compacted part; return its entry for the manifest. A leftover of a crashed finalise is replaced."""
     from airflow_facefog.audit.parquet import to_parquet
 
@@ -119,7 +140,7 @@ def _compact(audit: Store, key: str, table: str, rows: list[Row]) -> dict[str, A
     return {"key": key, "sha256": hashlib.sha256(data).hexdigest(), "rows": len(rows)}
 
 
-def run_row(plan: Plan, tables: Tables) -> Row:
+def run_row(plan: Plan, counts: Mapping[str, int], finished_at: str | None, egress_json: str | None) -> Row:
     """The row of ``facefog_run``; its times come from plan and commits, so that a retry says the same."""
     identity, info = plan.identity, plan.detector_info
     return {
@@ -130,11 +151,31 @@ def run_row(plan: Plan, tables: Tables) -> Row:
         "policy_json": json.dumps(plan.policy.canonical(), sort_keys=True), "recipe_hash": plan.recipe_hash,
         "detector": info["name"], "model_id": info["model_id"], "model_version": info["model_version"],
         "model_sha256": info["model_sha256"], "key_id": plan.key_id, "id_scheme": plan.id_scheme,
-        "packages_json": json.dumps(package_versions(), sort_keys=True), "egress_json": None, "status": "final",
-        **tables.counts(), "listed_at": plan.listed_at, "started_at": plan.listed_at,
-        "finished_at": max((row["committed_at"] for row in tables.images), default=plan.listed_at),
+        "packages_json": json.dumps(package_versions(), sort_keys=True), "egress_json": egress_json, "status": "final",
+        **counts, "listed_at": plan.listed_at, "started_at": plan.listed_at,
+        "finished_at": finished_at or plan.listed_at,
         "manifest_uri": None, "manifest_sha256": None, "prev_manifest_sha256": None,
     }  # fmt: skip
+
+
+def read_egress(plan: Plan, audit: Store) -> str | None:
+    """What all attempts of this run generation sent away: JSON of host → calls, bytes, credits; None: nothing.
+
+    Each attempt that used a remote detector left ``egress.json`` beside its parts, whether it committed or not. Raises
+    GateError when one of them does not say what it should: an audit must not claim less than was sent.
+    """
+    total: dict[str, dict[str, float]] = {}
+    for key in audit.list(f"intents/{plan.home}"):
+        if not key.endswith("/egress.json"):
+            continue
+        try:
+            for host, sent in json.loads(audit.read(key)).items():
+                sums = total.setdefault(host, dict.fromkeys(EGRESS, 0))
+                for name in EGRESS:
+                    sums[name] += EGRESS[name](sent[name])
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise GateError("an egress record of this run is damaged; restore the audit") from None
+    return json.dumps(total, sort_keys=True) if total else None
 
 
 def package_versions() -> dict[str, str]:
@@ -151,8 +192,8 @@ def package_versions() -> dict[str, str]:
     return versions
 
 
-def _sources(plan: Plan, audit: Store) -> list[Row]:
-    from airflow_facefog.audit.parquet import from_parquet
+def _sources(plan: Plan, audit: Store) -> Any:
+    from airflow_facefog.audit.parquet import read_compact
 
     data = audit.get(f"sources/{plan.home}.parquet")
-    return [] if data is None else from_parquet("facefog_source", data)
+    return [] if data is None else read_compact("facefog_source", data)

@@ -1,14 +1,14 @@
 """The gate: what was committed must add up before anything is sealed or published.
 
 Reads commits and their parts from the audit store, checks every hash, and says in one sentence why a run is refused.
+Works on columns: a run may hold millions of images.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -22,23 +22,26 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 
+LOOK_ROWS = 2_000
+"""Objects that one thread looks up in one go."""
+
 
 @dataclass(frozen=True, slots=True)
 class Tables:
-    """The rows of one run generation, in a fixed order."""
+    """The rows of one run generation as ``pyarrow`` tables (compact form), in a fixed order."""
 
-    images: list[Row]
-    detections: list[Row]
-    intents: list[Row]
+    images: Any
+    detections: Any
+    intents: Any
 
     def counts(self) -> dict[str, int]:
         """Counts of the run: listed = published + quarantined + failed + skipped."""
-        statuses = Counter(row["status"] for row in self.images)
+        statuses = _count(self.images["status"])
         return {
-            "listed": len(self.images),
+            "listed": self.images.num_rows,
             **{status.value: statuses.get(status.value, 0) for status in Status},
-            "detections": len(self.detections),
-            "fogged": sum(row["action"] == Action.FOGGED for row in self.detections),
+            "detections": self.detections.num_rows,
+            "fogged": _count(self.detections["action"]).get(Action.FOGGED.value, 0),
         }
 
 
@@ -61,14 +64,19 @@ def collect(plan: Plan, audit: Store, destination: Store, attempt: Attempt) -> T
     return tables
 
 
-def gate(plan: Plan, images: Sequence[Mapping[str, Any]]) -> str | None:
+def gate(plan: Plan, images: Any) -> str | None:
     """Say why this run must not be published, or None."""
-    counts = Counter(row["status"] for row in images)
-    listed = plan.listed
-    if len(images) != listed or len({row["source_ref"] for row in images}) != listed:
-        return f"{listed} images were listed and {len(images)} have a status; the run does not add up"
-    bad = counts[Status.QUARANTINED] + counts[Status.FAILED]
-    if listed and not counts[Status.PUBLISHED] + counts[Status.SKIPPED]:
+    import pyarrow.compute as pc
+
+    counts = _count(images["status"])
+    listed, found = plan.listed, images.num_rows
+    if found != listed or pc.count_distinct(images["source_ref"]).as_py() != listed:
+        return f"{listed} images were listed and {found} have a status; the run does not add up"
+    unknown = set(counts) - {status.value for status in Status}
+    if unknown:
+        return f"{sum(counts[name] for name in unknown)} images have no known status; the run does not add up"
+    bad = counts.get(Status.QUARANTINED.value, 0) + counts.get(Status.FAILED.value, 0)
+    if listed and bad == listed:
         return f"none of {listed} images could be published ({bad} quarantined or failed); look at their reasons in the audit"
     if bad > plan.policy.max_quarantined * listed:
         return (
@@ -78,26 +86,38 @@ def gate(plan: Plan, images: Sequence[Mapping[str, Any]]) -> str | None:
     return None
 
 
-def _check_objects(images: Sequence[Mapping[str, Any]], destination: Store) -> str | None:
+def _count(column: Any) -> dict[str, int]:
+    return {entry["values"]: entry["counts"] for entry in column.value_counts().to_pylist()}
+
+
+def _check_objects(images: Any, destination: Store) -> str | None:
     """Every row that says published has its object, of the recorded size (its bytes were hashed when it was put)."""
     from concurrent.futures import ThreadPoolExecutor
 
-    rows = [row for row in images if row["status"] == Status.PUBLISHED]
-    prefix = destination.uri().rstrip("/") + "/"
+    import pyarrow.compute as pc
 
-    def there(row: Mapping[str, Any]) -> bool:
-        try:
-            return bool(destination.size(row["output_uri"].removeprefix(prefix)) == row["output_bytes"])
-        except FileNotFoundError:
-            return False
+    rows = images.select(["output_uri", "output_bytes"]).filter(pc.equal(images["status"], Status.PUBLISHED.value))
+    prefix = destination.uri("x").removesuffix("x")
 
-    with ThreadPoolExecutor(8) as pool:
-        gone = sum(not present for present in pool.map(there, rows))
+    def gone_from(start: int) -> int:
+        chunk = rows.slice(start, LOOK_ROWS)
+        sizes = zip(chunk["output_uri"].to_pylist(), chunk["output_bytes"].to_pylist(), strict=True)
+        return sum(not _there(destination, (uri or "").removeprefix(prefix), size) for uri, size in sizes)
+
+    with ThreadPoolExecutor(8 if destination.local else 32) as pool:
+        gone = sum(pool.map(gone_from, range(0, rows.num_rows, LOOK_ROWS)))
     return (
-        f"{gone} of {len(rows)} published objects are missing or have another size; check the destination"
+        f"{gone} of {rows.num_rows} published objects are missing or have another size; check the destination"
         if gone
         else None
     )
+
+
+def _there(destination: Store, key: str, size: int | None) -> bool:
+    try:
+        return bool(key) and destination.size(key) == size
+    except FileNotFoundError:
+        return False
 
 
 def _refuse(plan: Plan, audit: Store, attempt: Attempt, details: Mapping[str, Any], message: str) -> None:
@@ -110,37 +130,74 @@ def _refuse(plan: Plan, audit: Store, attempt: Attempt, details: Mapping[str, An
 
 
 def _read_tables(audit: Store, commits: Sequence[Mapping[str, Any]]) -> Tables:
-    images: list[Row] = []
-    detections: list[Row] = []
-    intents: list[Row] = []
-    for commit in commits:
-        images += read_part(audit, "facefog_image", commit["image"])
-        detections += read_part(audit, "facefog_detection", commit["detection"])
-        for part in commit["intents"]:
-            intents += read_part(audit, "facefog_intent", part)
-    _mark_duplicates(images)
-    images.sort(key=lambda row: (row["image_id"] or "", row["source_ref"]))
-    detections.sort(key=lambda row: (row["image_id"], row["source_ref"], row["det_idx"]))
-    intents.sort(key=lambda row: (row["source_ref"], row["attempt_id"], row["output_key"]))
-    return Tables(images, detections, intents)
+    images = _joined(audit, "facefog_image", (commit["image"] for commit in commits))
+    detections = _joined(audit, "facefog_detection", (commit["detection"] for commit in commits))
+    intents = _joined(audit, "facefog_intent", (part for commit in commits for part in commit["intents"]))
+    return Tables(
+        _sorted(_mark_duplicates(images), "image_id", "source_ref"),
+        _sorted(detections, "image_id", "source_ref", "det_idx"),
+        _sorted(intents, "source_ref", "attempt_id", "output_key"),
+    )
 
 
-def read_part(audit: Store, table: str, part: Mapping[str, Any]) -> list[Row]:
-    """Rows of one part whose bytes hash to what its commit or manifest names. Raises GateError when they do not."""
-    from airflow_facefog.audit.parquet import from_parquet
+def _joined(audit: Store, table: str, parts: Iterator[Mapping[str, Any]]) -> Any:
+    from airflow_facefog.audit.parquet import join_compact, read_compact, to_parquet
+
+    found = [read_table(audit, table, part) for part in parts]
+    return join_compact(found or [read_compact(table, to_parquet(table, []))])
+
+
+def read_table(audit: Store, table: str, part: Mapping[str, Any]) -> Any:
+    """One part in compact form. Raises GateError when its bytes do not hash to what its commit or manifest names."""
+    from airflow_facefog.audit.parquet import read_compact
 
     data = audit.read(part["key"])
     if hashlib.sha256(data).hexdigest() != part["sha256"]:
         raise GateError(
             f"an audit part of this run ({table}) does not hold the bytes that its commit names; it was changed"
         )
-    return from_parquet(table, data)
+    return read_compact(table, data)
 
 
-def _mark_duplicates(images: list[Row]) -> None:
+def read_part(audit: Store, table: str, part: Mapping[str, Any]) -> list[Row]:
+    """The rows of one part, checked as ``read_table`` does."""
+    rows: list[Row] = read_table(audit, table, part).to_pylist()
+    return rows
+
+
+def _mark_duplicates(images: Any) -> Any:
     """Every later item with equal bytes points to the first; order is that of batches and items."""
-    first: dict[str, str] = {}
-    for row in images:
-        if row["image_id"] is not None:
-            original = first.setdefault(row["image_id"], row["source_ref"])
-            row["duplicate_of"] = None if original == row["source_ref"] else original
+    import numpy as np
+    import pyarrow as pa
+
+    coded = images["image_id"].combine_chunks().dictionary_encode()
+    codes = coded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
+    rows = np.arange(len(codes))
+    first = np.empty(len(coded.dictionary) + 1, np.int64)
+    first[codes[::-1]] = rows[::-1]  # the last write is the first row; -1 (no bytes) writes past the real codes
+    original = first[codes]
+    marked = images["source_ref"].combine_chunks().take(pa.array(original, mask=(codes < 0) | (original == rows)))
+    index = images.schema.get_field_index("duplicate_of")
+    return images.set_column(index, images.schema.field(index), marked)
+
+
+def _sorted(table: Any, *names: str) -> Any:
+    """Rows in the order of these columns, text by code point, no value first; equal ones keep their order."""
+    import numpy as np
+    import pyarrow as pa
+
+    order = np.lexsort([_rank(table[name]) for name in reversed(names)])
+    return table.take(pa.array(order))
+
+
+def _rank(column: Any) -> Any:
+    """Numbers in the order of a column's values."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    values = column.combine_chunks()
+    if pa.types.is_dictionary(values.type):
+        return _rank(pa.chunked_array([values.dictionary]))[values.indices.to_numpy(zero_copy_only=False)]
+    if pa.types.is_integer(values.type):
+        return values.to_numpy(zero_copy_only=False)
+    return pc.rank(values.fill_null(""), tiebreaker="dense").to_numpy()

@@ -2,87 +2,69 @@
 
 Consumers' rows hold no id of raw bytes (that would be a membership oracle), so the match is made on the audit side: the
 image parts of the runs that the snapshot refers to. A row that cannot be matched with certainty is processed again.
+
+Every batch task loads an index, so it reads columns and keeps what can matter to the batch: one recipe, its own sources.
 """
 
 from __future__ import annotations
 
-import hashlib
 import threading
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from airflow_facefog.core.errors import ConfigurationError
+from airflow_facefog.publish import parts as p
 from airflow_facefog.publish import snapshots
-from airflow_facefog.publish.parts import visible
+from airflow_facefog.publish.parts import Part
 from airflow_facefog.publish.store import Store
 
-_COLUMNS = ("status", "image_id", "source_ref", "output_uri", "output_sha256")
+_OUTPUTS = ("item_id", "change", "key", "sha256")
+_IMAGES = ("status", "image_id", "source_ref", "output_uri", "output_sha256")
 
 
 @dataclass(frozen=True, slots=True)
 class DoneHit:
-    """The run that did it, and its output."""
+    """The run that did it."""
 
     run_key: str
-    output_uri: str
-    output_sha256: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Run:
-    """Rows of one run that the snapshot still shows; ``table`` has the columns of ``_COLUMNS``."""
-
-    run_key: str
-    recipe_hash: str
-    table: Any
 
 
 class DoneIndex:
-    """Answers "done?" and "refused?" for one pinned snapshot. Safe from several threads.
+    """Answers "done?" and "refused?" for one pinned snapshot, one recipe and some sources. Safe from several threads.
 
-    Holds about 400 bytes for each shown row: columns, and a table of 16-byte digests.
+    ``done``: (image_id, source_ref) → run_key.
     """
 
-    def __init__(self, audit: Store, runs: Sequence[_Run]) -> None:
+    def __init__(self, audit: Store, recipe_hash: str, done: Mapping[tuple[str, str], str]) -> None:
         self._audit = audit
-        self._runs = runs
-        self._rows: dict[bool, dict[bytes, tuple[int, int]]] = {}
+        self._recipe_hash = recipe_hash
+        self._done = done
         self._refused: dict[str, frozenset[str]] = {}
         self._lock = threading.Lock()
 
     def __repr__(self) -> str:
-        return f"DoneIndex({sum(run.table.num_rows for run in self._runs)} rows)"
+        return f"DoneIndex({len(self._done)} rows)"
 
     @classmethod
-    def load(cls, dest: Store, audit: Store, dataset: str, seq: int | None) -> DoneIndex:
-        """Read snapshot ``seq`` and the audit parts behind it (None: nothing was ever published).
+    def load(
+        cls, dest: Store, audit: Store, dataset: str, seq: int | None, *, recipe_hash: str, source_refs: Collection[str]
+    ) -> DoneIndex:
+        """Read what snapshot ``seq`` shows of one recipe and some sources, and the audit behind it (None: nothing yet).
 
         Raises ConfigurationError when a part is missing or damaged, StoreError when a store is down.
         """
-        if seq is None:
-            return cls(audit, ())
-        table = visible(snapshots.resolve(dest, snapshots.read_snapshot(dest, dataset, seq)))
-        shown: dict[tuple[str, int, str], Counter[tuple[str, str]]] = {}
-        names = ("run_key", "generation", "recipe_hash", "key", "sha256")
-        for run_key, generation, recipe, key, sha in zip(*(table[n].to_pylist() for n in names), strict=True):
-            shown.setdefault((run_key, generation, recipe), Counter())[(dest.uri(key), sha)] += 1
-        return cls(
-            audit,
-            [
-                _Run(run_key, recipe, _still_shown(_image_rows(audit, run_key, generation), outputs))
-                for (run_key, generation, recipe), outputs in shown.items()
-            ],
-        )
+        parts = snapshots.read_snapshot(dest, dataset, seq).parts if seq is not None else ()
+        done: dict[tuple[str, str], str] = {}
+        for part, rows in _done_rows(dest, audit, parts, recipe_hash, source_refs):
+            names = zip(rows["image_id"].to_pylist(), rows["source_ref"].to_pylist(), strict=True)
+            done.update(dict.fromkeys(names, part.run_key))
+        return cls(audit, recipe_hash, done)
 
-    def find(self, recipe_hash: str, image_id: str, source_ref: str | None) -> DoneHit | None:
-        """The output of these raw bytes under this recipe. ``source_ref`` must be equal too; None: any (content layout)."""
-        place = self._digests(source_ref is not None).get(_digest(recipe_hash, image_id, source_ref or ""))
-        if place is None:
-            return None
-        run = self._runs[place[0]]
-        return DoneHit(run.run_key, *(run.table[name][place[1]].as_py() for name in ("output_uri", "output_sha256")))
+    def find(self, recipe_hash: str, image_id: str, source_ref: str) -> DoneHit | None:
+        """The run that did these raw bytes of this source under this recipe."""
+        run_key = self._done.get((image_id, source_ref)) if recipe_hash == self._recipe_hash else None
+        return None if run_key is None else DoneHit(run_key)
 
     def quarantined(self, recipe_hash: str, image_id: str) -> bool:
         """Whether a sealed run refused these raw bytes under this recipe."""
@@ -91,63 +73,104 @@ class DoneIndex:
                 self._refused[recipe_hash] = _refused_images(self._audit, recipe_hash)
             return image_id in self._refused[recipe_hash]
 
-    def _digests(self, with_source: bool) -> dict[bytes, tuple[int, int]]:
-        with self._lock:
-            if with_source not in self._rows:
-                self._rows[with_source] = {
-                    _digest(run.recipe_hash, image_id, source_ref if with_source else ""): (number, row)
-                    for number, run in enumerate(self._runs)
-                    for row, (image_id, source_ref) in enumerate(
-                        zip(run.table["image_id"].to_pylist(), run.table["source_ref"].to_pylist(), strict=True)
-                    )
-                }
-            return self._rows[with_source]
 
+def record_refusals(audit: Store, *, recipe_hash: str, run_key: str, generation: int, images: Any) -> None:
+    """Note which images a sealed run refused, for ``quarantined``. ``images``: its rows as a ``pyarrow.Table``.
 
-def record_refusals(
-    audit: Store, *, recipe_hash: str, run_key: str, generation: int, images: Iterable[Mapping[str, Any]]
-) -> None:
-    """Note that a sealed run refused images, so that ``quarantined`` finds it. Call after its image part is written.
-
-    Only new refusals are noted (not ``already_quarantined``): the first run's rows go on telling.
+    Nothing is noted when there are no new refusals (only ``already_quarantined``): the first run's note goes on telling.
     """
-    if any(row["status"] == "quarantined" and row["reason"] != "already_quarantined" for row in images):
-        audit.create(f"refusals/{recipe_hash}/{run_key}-{generation}", b"")
+    import pyarrow.compute as pc
 
-
-def _digest(recipe_hash: str, image_id: str, source_ref: str) -> bytes:
-    return hashlib.blake2b(f"{recipe_hash}\0{image_id}\0{source_ref}".encode(), digest_size=16).digest()
+    refused = images.select(["image_id", "reason"]).filter(pc.equal(images["status"], "quarantined"))
+    if set(refused["reason"].unique().to_pylist()) - {"already_quarantined"}:
+        ids = sorted(refused["image_id"].drop_null().unique().to_pylist())
+        audit.create(f"refusals/{recipe_hash}/{run_key}-{generation}", "\n".join(ids).encode())
 
 
 def _refused_images(audit: Store, recipe_hash: str) -> frozenset[str]:
-    import pyarrow.compute as pc
-
-    found: set[str] = set()
-    for key in audit.list(f"refusals/{recipe_hash}"):
-        run_key, _, generation = key.rpartition("/")[2].rpartition("-")
-        rows = _image_rows(audit, run_key, int(generation))
-        found.update(rows.filter(pc.equal(rows["status"], "quarantined"))["image_id"].drop_null().to_pylist())
-    return frozenset(found)
+    notes = audit.list(f"refusals/{recipe_hash}")
+    return frozenset(image_id for note in notes for image_id in audit.read(note).decode().splitlines())
 
 
-def _image_rows(audit: Store, run_key: str, generation: int) -> Any:
-    from airflow_facefog.audit.parquet import read_arrow
+def _done_rows(
+    dest: Store, audit: Store, parts: Sequence[Part], recipe_hash: str, source_refs: Collection[str]
+) -> Iterator[tuple[Part, Any]]:
+    """For each part of the recipe the audit rows that count as done."""
+    asked = {
+        number: _published(audit, part, source_refs)
+        for number, part in enumerate(parts)
+        if part.recipe_hash == recipe_hash
+    }
+    tables = _mentions(dest, parts, asked)
+    decided = p.visible(p.deciding_rows(tables))
+    for number, rows in asked.items():
+        yield parts[number], _written(rows, _certain(tables[number], decided, number), dest)
 
-    data = audit.get(f"runs/{run_key}/{generation}/image.parquet")
-    if data is None:
-        raise ConfigurationError(f"the audit of run {run_key} generation {generation} is missing; restore the audit")
-    return read_arrow("facefog_image", data, _COLUMNS)
 
-
-def _still_shown(rows: Any, shown: Counter[tuple[str, str]]) -> Any:
-    """Published rows of one run that the snapshot still shows.
-
-    Where items share an object and one of them was withdrawn, nothing here says which: none of them counts as done.
-    """
+def _published(audit: Store, part: Part, source_refs: Collection[str]) -> Any:
+    """Published rows of some sources in the run behind a part, read row group by row group."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    rows = rows.filter(pc.equal(rows["status"], "published")).combine_chunks()
-    outputs = list(zip(rows["output_uri"].to_pylist(), rows["output_sha256"].to_pylist(), strict=True))
-    written = Counter(outputs)
-    return rows.filter(pa.array([shown[output] == written[output] for output in outputs], type=pa.bool_()))
+    file, wanted = _image_part(audit, part), pa.array(list(source_refs), type=pa.string())
+    found = [file.schema_arrow.empty_table().select(_IMAGES)]
+    for group in range(file.num_row_groups):
+        asked = pc.is_in(file.read_row_group(group, ["source_ref"])["source_ref"], value_set=wanted)
+        if pc.any(asked).as_py():
+            found.append(file.read_row_group(group, _IMAGES).select(_IMAGES).filter(asked))
+    rows = pa.concat_tables(found)
+    return rows.filter(pc.equal(rows["status"], "published"))
+
+
+def _image_part(audit: Store, part: Part) -> Any:
+    from airflow_facefog.audit.parquet import open_part
+
+    data = audit.get(f"runs/{part.run_key}/{part.generation}/image.parquet")
+    if data is None:
+        raise ConfigurationError(
+            f"the audit of run {part.run_key} generation {part.generation} is missing; restore the audit"
+        )
+    return open_part("facefog_image", data)
+
+
+def _mentions(dest: Store, parts: Sequence[Part], asked: Mapping[int, Any]) -> list[Any]:
+    """Of each part the rows of the outputs that are asked for, and later mentions of the same items."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    items = pa.chunked_array([], type=pa.string())
+    tables = []
+    for number, part in enumerate(parts):
+        keys = p.keys(asked[number]["output_uri"], dest) if number in asked else items.slice(0, 0)
+        if not len(keys) and not len(items):
+            tables.append(p.part_schema().empty_table().select(_OUTPUTS))
+            continue
+        table = p.read_part(dest, part, _OUTPUTS)
+        here = table.filter(pc.or_(pc.is_in(table["key"], value_set=keys), pc.is_in(table["item_id"], value_set=items)))
+        tables.append(here)
+        items = pa.chunked_array([*items.chunks, *here["item_id"].chunks], type=pa.string())
+    return tables
+
+
+def _certain(table: Any, decided: Any, number: int) -> Any:
+    """Outputs of one part (``table``) that the snapshot still shows for every item that has them.
+
+    Where items share an object and one of them was withdrawn, nothing here says which: none of them counts as done.
+    """
+    import pyarrow.compute as pc
+
+    written = p.visible(table)
+    shown = decided.filter(pc.equal(decided["part"], number))
+    if shown.num_rows == written.num_rows:
+        return written
+    hidden = written.filter(pc.invert(pc.is_in(written["item_id"], value_set=shown["item_id"])))
+    return shown.filter(pc.invert(pc.is_in(shown["key"], value_set=hidden["key"])))
+
+
+def _written(rows: Any, certain: Any, dest: Store) -> Any:
+    """Audit rows whose output, by key and hash, is among the certain ones."""
+    import pyarrow.compute as pc
+
+    at = pc.index_in(p.keys(rows["output_uri"], dest), value_set=certain["key"])
+    same = pc.equal(certain["sha256"].take(at), rows["output_sha256"])
+    return rows.filter(pc.fill_null(same, False))

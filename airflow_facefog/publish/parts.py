@@ -17,6 +17,9 @@ from airflow_facefog.core.errors import ConfigurationError
 if TYPE_CHECKING:
     from airflow_facefog.publish.store import Store
 
+ROW_GROUP = 100_000
+"""Rows per group: a small run looks into a large part group by group."""
+
 PUBLISHED = "published"
 WITHDRAWN = "withdrawn"
 
@@ -82,25 +85,58 @@ def part_schema() -> Any:
     return pa.schema([pa.field(name, kinds.get(name, text), nullable=name not in must) for name in names])
 
 
-def make_part(
-    published: Iterable[PublishedItem], withdrawn: Iterable[str], *, run_key: str, generation: int, recipe_hash: str,
-    store: Store,
-) -> Any:  # fmt: skip
-    """Rows of one run as a table sorted by item. Raises ConfigurationError when an item is mentioned twice."""
+def item_schema() -> Any:
+    """The ``pyarrow.Schema`` of published items: the fields of ``PublishedItem``."""
     import pyarrow as pa
 
-    run = {"run_key": run_key, "generation": generation, "recipe_hash": recipe_hash}
-    rows: list[dict[str, Any]] = [
-        {**asdict(item), "change": PUBLISHED, "uri": store.uri(item.key), **run} for item in published
-    ]
-    rows += [{"item_id": item_id, "change": WITHDRAWN, **run} for item_id in withdrawn]
-    rows.sort(key=lambda row: row["item_id"])
-    if len({row["item_id"] for row in rows}) != len(rows):
+    return pa.schema([part_schema().field(name).with_nullable(True) for name in PublishedItem.__slots__])
+
+
+def make_part(
+    published: Iterable[PublishedItem] | Any, withdrawn: Iterable[str] | Any, *, run_key: str, generation: int,
+    recipe_hash: str, store: Store,
+) -> Any:  # fmt: skip
+    """Rows of one run as a table sorted by item. Raises ConfigurationError when an item is mentioned twice.
+
+    ``published``: items, or a ``pyarrow.Table`` of ``item_schema``; ``withdrawn``: item_ids, or a column of them.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    shown, gone = _items(published), texts(withdrawn)
+    shown = shown.append_column("uri", uris(store, shown["key"]))
+    shown = shown.append_column("change", pa.repeat(PUBLISHED, shown.num_rows))
+    lost = pa.table({"item_id": gone, "change": pa.repeat(WITHDRAWN, len(gone))})
+    rows = pa.concat_tables([shown, lost], promote_options="default")
+    if pc.count_distinct(rows["item_id"]).as_py() != rows.num_rows:
         raise ConfigurationError("an item appears twice in one run's rows; the run does not add up")
+    same = {"run_key": run_key, "generation": generation, "recipe_hash": recipe_hash}
+    for name, value in same.items():
+        rows = rows.append_column(name, pa.repeat(value, rows.num_rows))
     schema = part_schema()
-    return pa.Table.from_arrays(
-        [pa.array([row.get(field.name) for row in rows], type=field.type) for field in schema], schema=schema
-    )
+    return rows.take(pc.sort_indices(rows["item_id"])).select(schema.names).cast(schema)
+
+
+def _items(published: Iterable[PublishedItem] | Any) -> Any:
+    import pyarrow as pa
+
+    if isinstance(published, pa.Table):
+        return published
+    return pa.Table.from_pylist([asdict(item) for item in published], schema=item_schema())
+
+
+def texts(values: Iterable[str] | Any) -> Any:
+    """A column of text, from one or from plain values."""
+    import pyarrow as pa
+
+    return values if isinstance(values, pa.Array | pa.ChunkedArray) else pa.array(list(values), type=pa.string())
+
+
+def uris(store: Store, keys: Any) -> Any:
+    """``store.uri`` of each key of a column."""
+    import pyarrow.compute as pc
+
+    return pc.binary_join_element_wise(store.uri("x").removesuffix("x"), keys, "")
 
 
 def encode(table: Any) -> bytes:
@@ -109,49 +145,87 @@ def encode(table: Any) -> bytes:
     import pyarrow.parquet as pq
 
     sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd")
+    pq.write_table(table.combine_chunks(), sink, compression="zstd", row_group_size=ROW_GROUP)
     return bytes(sink.getvalue())
 
 
-def decode(data: bytes) -> Any:
-    """A part or delta as a table. Raises ConfigurationError for anything else."""
+def decode(data: bytes, columns: Sequence[str] | None = None) -> Any:
+    """A part or delta, or some of its columns, as a table. Raises ConfigurationError for anything else."""
+    import pyarrow as pa
+
+    file = _open(data)
+    try:
+        return file.read(columns=list(columns) if columns is not None else None)
+    except (pa.ArrowException, OSError):
+        raise ConfigurationError("a manifest part is damaged; restore the destination") from None
+
+
+def decode_items(data: bytes, items: Any) -> Any:
+    """The rows of a part that mention one of ``items`` (a column), read row group by row group."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    file = _open(data)
+    found = [part_schema().empty_table()]
+    for group in range(file.num_row_groups):
+        wanted = pc.is_in(file.read_row_group(group, ["item_id"])["item_id"], value_set=items)
+        if pc.any(wanted).as_py():
+            found.append(file.read_row_group(group).filter(wanted))
+    return pa.concat_tables(found)
+
+
+def _open(data: bytes) -> Any:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        table = pq.read_table(pa.BufferReader(data))
+        file = pq.ParquetFile(pa.BufferReader(data))
+        found = file.schema_arrow.equals(part_schema())
     except pa.ArrowException:
-        table = None
-    if table is None or not table.schema.equals(part_schema()):
+        found = False
+    if not found:
         raise ConfigurationError("a manifest part is not readable as facefog Parquet; restore the destination")
-    return table
+    return file
 
 
-def read_part(store: Store, part: Part) -> Any:
-    """The rows of a part, its hash checked. Raises ConfigurationError when it is gone or was changed."""
+def read_part(store: Store, part: Part, columns: Sequence[str] | None = None) -> Any:
+    """The rows of a part. Raises ConfigurationError when it is gone or was changed."""
+    return decode(part_bytes(store, part), columns)
+
+
+def part_bytes(store: Store, part: Part) -> bytes:
+    """The bytes of a part, their hash checked. Raises as ``read_part``."""
     data = store.get(part.key)
     if data is None or hashlib.sha256(data).hexdigest() != part.sha256:
         raise ConfigurationError(
             f"manifest part of run {part.run_key} is missing or does not hold the bytes that the snapshot names"
         )
-    return decode(data)
+    return data
 
 
 def deciding_rows(tables: Sequence[Any]) -> Any:
-    """Tables in order → one row per item: the last that mentions it, tombstones included. Has a column ``part``."""
+    """Tables in order → one row per item: the last that mentions it, tombstones included. Has a column ``part``.
+
+    The tables hold the same columns of ``part_schema``, ``item_id`` among them.
+    """
+    import numpy as np
     import pyarrow as pa
 
     numbered = [
-        table.append_column("part", pa.array([index] * table.num_rows, type=pa.int32()))
+        table.append_column("part", pa.array(np.full(table.num_rows, index, np.int32)))
         for index, table in enumerate(tables)
     ]
     if not numbered:
         empty = part_schema().empty_table()
         return empty.append_column("part", pa.array([], type=pa.int32()))
-    table = pa.concat_tables(numbered).combine_chunks()
-    indexed = pa.table({"item_id": table["item_id"], "row": pa.array(range(table.num_rows), type=pa.int64())})
-    last = indexed.group_by("item_id").aggregate([("row", "max")])
-    return table.take(last["row_max"].sort())
+    table = pa.concat_tables(numbered)
+    if len(tables) == 1:
+        return table  # a part mentions an item once
+    indexed = pa.table({"item_id": table["item_id"], "row": pa.array(np.arange(table.num_rows))})
+    last = indexed.group_by("item_id").aggregate([("row", "max")])["row_max"]
+    wanted = np.zeros(table.num_rows, np.bool_)
+    wanted[last.to_numpy()] = True
+    return table.filter(pa.array(wanted))
 
 
 def visible(decided: Any) -> Any:
@@ -161,61 +235,88 @@ def visible(decided: Any) -> Any:
     return decided.filter(pc.equal(decided["change"], PUBLISHED))
 
 
-def difference(old: Any, new: Any, rows: Any) -> tuple[Any, dict[str, int]]:
-    """What the items in ``rows`` became between two visible states: rows of the delta with ``change`` set, and counts."""
+def difference(old: Any, new: Any) -> tuple[Any, dict[str, int]]:
+    """What items became between two visible states: rows of the delta with ``change`` set, and counts.
+
+    Both hold only the items in question.
+    """
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    mine = pc.unique(rows["item_id"])
-    old, new = (side.filter(pc.is_in(side["item_id"], mine)).drop_columns("part") for side in (old, new))
-    was, now = _identities(old), _identities(new)
-    takes = {
-        "added": (new, [row for item, (row, _) in now.items() if item not in was]),
-        "replaced": (new, [row for item, (row, what) in now.items() if item in was and was[item][1] != what]),
-        WITHDRAWN: (old, [row for item, (row, _) in was.items() if item not in now]),
+    was = pc.index_in(new["item_id"], value_set=old["item_id"])
+    moved = pc.is_valid(was)
+    same = moved
+    for name in IDENTITY:
+        same = pc.and_(same, pc.fill_null(pc.equal(new[name], old[name].take(was)), False))
+    kinds = {
+        "added": new.filter(pc.invert(moved)),
+        "replaced": new.filter(pc.and_(moved, pc.invert(same))),
+        WITHDRAWN: old.filter(pc.invert(pc.is_in(old["item_id"], value_set=new["item_id"]))),
     }
-    changed = [_changed(side.take(pa.array(rows, type=pa.int64())), change) for change, (side, rows) in takes.items()]
-    counts = {change: len(indices) for change, (_, indices) in takes.items()}
-    return pa.concat_tables(changed).sort_by("item_id").cast(part_schema()), counts
+    counts = {change: rows.num_rows for change, rows in kinds.items()}
+    changed = pa.concat_tables([_changed(rows, change) for change, rows in kinds.items()])
+    return changed.sort_by("item_id").cast(part_schema()), counts
 
 
 def _changed(table: Any, change: str) -> Any:
     import pyarrow as pa
 
-    field = part_schema().field("change")
     at = part_schema().get_field_index("change")
-    return table.set_column(at, field, pa.array([change] * table.num_rows, type=field.type))
+    return table.set_column(at, part_schema().field("change"), pa.repeat(change, table.num_rows))
 
 
-def _identities(table: Any) -> dict[str, tuple[int, tuple[str, ...]]]:
-    """item_id → row number and what makes a row the same."""
-    values = zip(*(table[name].to_pylist() for name in IDENTITY), strict=True)
-    return {
-        item: (row, what) for row, (item, what) in enumerate(zip(table["item_id"].to_pylist(), values, strict=True))
-    }
+def items_of(images: Any, item_ids: Any, dest: Store) -> tuple[Any, Any]:
+    """Rows of ``facefog_image`` → (published items, withdrawn item_ids) for ``commit_snapshot``, as table and column.
 
-
-def items_of(
-    images: Iterable[Mapping[str, Any]], item_ids: Mapping[str, str], dest: Store
-) -> tuple[list[PublishedItem], list[str]]:
-    """Rows of ``facefog_image`` → (published items, withdrawn item_ids) for ``commit_snapshot``.
-
-    ``item_ids``: source_ref → ``KeyRing.item_id``. Skipped rows are in neither list.
+    ``images``: a ``pyarrow.Table``; ``item_ids``: ``KeyRing.item_id`` of its rows, in their order. Skipped rows are in
+    neither.
     """
-    from airflow_facefog.publish.layout import output_format, source_path
+    import pyarrow as pa
+    import pyarrow.compute as pc
 
-    prefix = dest.uri().rstrip("/") + "/"
-    published: list[PublishedItem] = []
-    refused: list[str] = []
-    for row in images:
-        item_id = item_ids[row["source_ref"]]
-        if row["status"] in ("quarantined", "failed"):
-            refused.append(item_id)
-        elif row["status"] == "published":
-            key = row["output_uri"].removeprefix(prefix)
-            item = PublishedItem(
-                item_id, key, row["output_sha256"], row["output_bytes"], output_format(key), row["width"], row["height"],
-                source_path(key),
-            )  # fmt: skip
-            published.append(item)
-    return published, refused
+    status = images["status"]
+    refused = pc.is_in(status, value_set=pa.array(["quarantined", "failed"]))
+    shown = pc.equal(status, PUBLISHED)
+    rows = images.select(["output_uri", "output_sha256", "output_bytes", "width", "height"]).filter(shown)
+    found = keys(rows["output_uri"], dest)
+    columns = [
+        pc.filter(item_ids, shown), found, rows["output_sha256"], rows["output_bytes"], _formats(found), rows["width"],
+        rows["height"], _paths(found),
+    ]  # fmt: skip
+    return pa.Table.from_arrays(columns, names=list(PublishedItem.__slots__)).cast(item_schema()), pc.filter(
+        item_ids, refused
+    )
+
+
+def keys(uris: Any, dest: Store) -> Any:
+    """Keys below the destination; a URI from elsewhere stays as it is."""
+    import pyarrow.compute as pc
+
+    prefix = dest.uri("x").removesuffix("x")
+    return pc.if_else(pc.starts_with(uris, prefix), pc.utf8_slice_codeunits(uris, len(prefix)), uris)
+
+
+def _formats(keys: Any) -> Any:
+    """``layout.output_format`` of each key of a column; there are only a few endings."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    from airflow_facefog.publish.layout import output_format
+
+    endings = pc.replace_substring_regex(keys, r"^(?s:.*)\.", ".").combine_chunks().dictionary_encode()
+    known = pa.array([output_format(ending) for ending in endings.dictionary.to_pylist()], type=pa.string())
+    return known.take(endings.indices)
+
+
+def _paths(keys: Any) -> Any:
+    """``layout.source_path`` of each key of a column; only names with an escape need a look one by one."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    from airflow_facefog.publish.layout import source_path
+
+    plain = pc.extract_regex(keys, r"^data/(?P<path>.*)\.(?:[0-9a-f]{64}|[0-9a-f]{12})\.[a-z0-9]{1,8}$")
+    paths = pc.struct_field(plain, "path").cast(pa.string())
+    escaped = pc.match_substring(keys, "%").combine_chunks()
+    decoded = pa.array([source_path(key) for key in keys.filter(escaped).to_pylist()], type=pa.string())
+    return pc.replace_with_mask(paths.combine_chunks(), escaped, decoded)

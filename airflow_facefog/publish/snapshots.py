@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -100,31 +100,33 @@ def read_snapshot(store: Store, dataset: str, seq: int) -> Snapshot:
         raise ConfigurationError(f"snapshot {seq} of dataset {dataset!r} is missing or not readable") from None
 
 
-def resolve(store: Store, snapshot: Snapshot | None) -> Any:
-    """One deciding row per item of a snapshot (tombstones included), as a ``pyarrow.Table`` with a column ``part``."""
-    listed = snapshot.parts if snapshot else ()
-    return p.deciding_rows([p.read_part(store, part) for part in listed])
+def resolve(store: Store, snapshot: Snapshot, columns: Sequence[str] | None = None) -> Any:
+    """One deciding row per item of a snapshot (tombstones included), as a ``pyarrow.Table`` with a column ``part``.
+
+    ``columns``: of the parts, ``item_id`` among them; None all.
+    """
+    return p.deciding_rows([p.read_part(store, part, columns) for part in snapshot.parts])
 
 
 def commit_snapshot(
-    dest: Store, *, dataset: str, run: RunManifestRef, published: Iterable[PublishedItem], withdrawn: Iterable[str],
-    mirror: bool = False, listed: Collection[str] = (),
+    dest: Store, *, dataset: str, run: RunManifestRef, published: Iterable[PublishedItem] | Any,
+    withdrawn: Iterable[str] | Any, mirror: bool = False, listed: Iterable[str] | Any = (),
 ) -> SnapshotResult:  # fmt: skip
     """Merge one sealed run into the dataset. Committing it again returns the same result and moves nothing.
 
     ``withdrawn``: items quarantined or failed. Skipped items are in neither list. ``mirror`` withdraws every visible item
-    of earlier runs of the same ``listing_id`` that is not among ``listed`` (all item_ids of this run).
+    of earlier runs of the same ``listing_id`` that is not among ``listed`` (all item_ids of this run). Large runs give
+    what ``parts.items_of`` makes: a ``pyarrow.Table`` and columns of item_ids.
     Raises StoreError, ConfigurationError (a part was changed, an item appears twice).
     """
     folder = f"{home(dataset)}runs/{run.run_key}/{run.generation}/"
     saved = dest.get(f"{folder}committed.json")
     if saved is not None:
         return _result(dest, json.loads(saved))
-    withdrawn = list(withdrawn)
     if mirror and not run.listing_id:
         raise ValueError("mirroring needs a listing_id: it says which earlier runs listed the same source")
     if mirror:
-        withdrawn += _gone(dest, dataset, run, set(listed) | set(withdrawn))
+        withdrawn = _with_gone(dest, dataset, run, p.texts(listed), p.texts(withdrawn))
     rows = p.make_part(
         published, withdrawn, run_key=run.run_key, generation=run.generation, recipe_hash=run.recipe_hash, store=dest
     )
@@ -142,7 +144,6 @@ def open_dataset(uri: str | UPath | Store, version: int | None = None, dataset: 
     ``version`` is a snapshot number; None the newest. Every part's hash is checked; URIs lie below the ``uri`` that was
     asked for, so a moved or mounted destination works. Raises ConfigurationError when there is no such snapshot.
     """
-    import pyarrow as pa
     from upath import UPath
 
     store = uri if isinstance(uri, Store) else Store(UPath(uri))
@@ -151,7 +152,7 @@ def open_dataset(uri: str | UPath | Store, version: int | None = None, dataset: 
         raise ConfigurationError(f"dataset {dataset!r} has no snapshot here; a run must finish first")
     table = p.visible(resolve(store, read_snapshot(store, dataset, seq)))
     table = table.sort_by([("key", "ascending"), ("item_id", "ascending")])
-    here = pa.array([store.uri(key) for key in table["key"].to_pylist()], type=pa.string())
+    here = p.uris(store, table["key"])
     return table.set_column(table.schema.get_field_index("uri"), "uri", here).select(list(p.CONSUMER_COLUMNS))
 
 
@@ -183,25 +184,44 @@ def _merge(dest: Store, dataset: str, folder: str, part: Part, rows: Any, *, sea
 
 
 def _apply(dest: Store, base: Snapshot | None, part: Part, rows: Any) -> tuple[list[Part], Any, dict[str, int], int]:
-    """Parts, delta, its counts and the number of visible rows after adding ``part`` to ``base``."""
-    before = [(item, p.read_part(dest, item)) for item in (base.parts if base else ())]
-    after = sorted([*before, (part, rows)], key=lambda pair: pair[0].order)
-    old, new = p.deciding_rows([t for _, t in before]), p.deciding_rows([t for _, t in after])
-    delta, counts = p.difference(p.visible(old), p.visible(new), rows)
-    deciding = set(new["part"].to_pylist())
-    kept = [item for index, (item, _) in enumerate(after) if index in deciding]
-    return kept, delta, counts, p.visible(new).num_rows
+    """Parts, delta, its counts and the number of visible rows after adding ``part`` to ``base``.
+
+    Of all rows only ids are held; whole rows only of the items that ``rows`` mention: no other item can change.
+    """
+    known = base.parts if base else ()
+    ids, mine = [], []
+    for item in known:
+        data = p.part_bytes(dest, item)
+        ids.append((item, p.decode(data, ("item_id", "change"))))
+        mine.append((item, p.decode_items(data, rows["item_id"])))
+    old = p.deciding_rows([table for _, table in mine])
+    new = p.deciding_rows([table for _, table in _in_order([*mine, (part, rows)])])
+    delta, counts = p.difference(*(p.visible(side).drop_columns("part") for side in (old, new)))
+    after = _in_order([*ids, (part, rows.select(["item_id", "change"]))])
+    deciding = p.deciding_rows([table for _, table in after])
+    used = set(deciding["part"].unique().to_pylist())
+    return [item for index, (item, _) in enumerate(after) if index in used], delta, counts, p.visible(deciding).num_rows
 
 
-def _gone(dest: Store, dataset: str, run: RunManifestRef, listed: set[str]) -> list[str]:
+def _in_order(pairs: Iterable[tuple[Part, Any]]) -> list[tuple[Part, Any]]:
+    return sorted(pairs, key=lambda pair: pair[0].order)
+
+
+def _with_gone(dest: Store, dataset: str, run: RunManifestRef, listed: Any, withdrawn: Any) -> Any:
+    """``withdrawn`` and what earlier runs of the same listing show and this one did not list."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
     seq = newest_seq(dest, dataset)
     if seq is None:
-        return []
+        return withdrawn
     snapshot = read_snapshot(dest, dataset, seq)
-    table = p.visible(resolve(dest, snapshot))
-    same = {index for index, part in enumerate(snapshot.parts) if part.listing_id == run.listing_id}
-    pairs = zip(table["item_id"].to_pylist(), table["part"].to_pylist(), strict=True)
-    return [item for item, index in pairs if index in same and item not in listed]
+    same = [index for index, part in enumerate(snapshot.parts) if part.listing_id == run.listing_id]
+    table = p.visible(resolve(dest, snapshot, ("item_id", "change")))
+    items = table["item_id"].filter(pc.is_in(table["part"], value_set=pa.array(same, type=pa.int32())))
+    for kept in (listed, withdrawn):
+        items = items.filter(pc.invert(pc.is_in(items, value_set=kept)))
+    return pa.concat_tables([pa.table({"item_id": column}) for column in (withdrawn, items)])["item_id"]
 
 
 def _write_part(dest: Store, folder: str, run: RunManifestRef, rows: Any) -> tuple[Part, Any, bool]:

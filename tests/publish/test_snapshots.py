@@ -6,19 +6,23 @@ import hashlib
 import json
 import threading
 import uuid
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from upath import UPath
 
+from airflow_facefog.audit.parquet import to_arrow
 from airflow_facefog.core.errors import ConfigurationError, PlanMismatchError, StoreError
+from airflow_facefog.core.records import ImageRecord
 from airflow_facefog.publish import snapshots
 from airflow_facefog.publish.dataset import fix_dataset, home
-from airflow_facefog.publish.layout import output_key
-from airflow_facefog.publish.parts import CONSUMER_COLUMNS, PublishedItem, decode, items_of
+from airflow_facefog.publish.layout import output_key, source_path
+from airflow_facefog.publish.parts import CONSUMER_COLUMNS, PublishedItem, decode, encode, items_of, make_part
 from airflow_facefog.publish.snapshots import RunManifestRef, commit_snapshot, newest_seq, open_dataset, read_snapshot
 from airflow_facefog.publish.store import Store
 
@@ -252,20 +256,87 @@ def test_dataset_json_fixes_the_terms():
         fix_dataset(dest, **terms)
 
 
+def audit_images(dest: Store, layout: str, ends: list[tuple[str, str]]):
+    """Rows of ``facefog_image``: (status, relative name) → a table."""
+    rows = []
+    for number, (status, name) in enumerate(ends):
+        key = output_key(layout, name, sha(name), "jpg", full=number % 2 == 1)
+        output = (dest.uri(key), sha(name), 5, 8, 9) if status == "published" else (None,) * 5
+        names = ("output_uri", "output_sha256", "output_bytes", "width", "height")
+        rows.append({"status": status, **dict(zip(names, output, strict=True))})
+    base = ImageRecord("r", 0, "", "", "b", "a")
+    return to_arrow("facefog_image", [{**asdict(base), "source_ref": f"s{n}", **row} for n, row in enumerate(rows)])
+
+
 def test_rows_of_the_audit_become_rows_for_consumers():
     """Published rows become items, quarantined and failed ones withdrawals, skipped ones nothing."""
     dest = fresh()
-    key = output_key("named", "in/Ä.bmp", sha("x"), "jpg")
-    images = [
-        {"source_ref": "s1", "status": "published", "output_uri": dest.uri(key), "output_sha256": sha("x"), "output_bytes": 5,
-         "width": 8, "height": 9},
-        {"source_ref": "s2", "status": "quarantined"}, {"source_ref": "s3", "status": "failed"},
-        {"source_ref": "s4", "status": "skipped"},
+    ends = [("published", "in/Ä.bmp"), ("quarantined", "a"), ("failed", "b"), ("skipped", "c")]
+    images = audit_images(dest, "named", ends)
+    published, withdrawn = items_of(images, pa.array(["i1", "i2", "i3", "i4"]), dest)
+    key = output_key("named", "in/Ä.bmp", sha("in/Ä.bmp"), "jpg")
+    assert published.to_pylist() == [asdict(PublishedItem("i1", key, sha("in/Ä.bmp"), 5, "jpeg", 8, 9, "in/Ä.bmp"))]
+    assert withdrawn.to_pylist() == ["i2", "i3"]
+
+
+NAMES = st.text(st.characters(codec="utf-8"), min_size=1, max_size=30) | st.sampled_from(
+    [
+        "a.b/c..d.jpg",
+        "../x",
+        "a//b",
+        ".h",
+        "~deep/x",
+        "a" * 300,
+        "%41.png",
+        "d/" + "ä" * 90 + ".jpg",
+        "x\n.jpg",
+        "p/" * 99,
+    ]
+)
+
+
+@settings(max_examples=50, deadline=None)
+@given(names=st.lists(NAMES, max_size=6), layout=st.sampled_from(["named", "content"]))
+def test_columns_say_what_the_layout_says(names, layout):
+    """Keys, formats and plain paths made for whole columns are those that ``publish.layout`` makes for each name."""
+    dest = fresh()
+    images = audit_images(dest, layout, [("published", name) for name in names])
+    published, _ = items_of(images, pa.array([str(n) for n in range(len(names))], pa.string()), dest)
+    keys = [output_key(layout, name, sha(name), "jpg", full=n % 2 == 1) for n, name in enumerate(names)]
+    assert published["key"].to_pylist() == keys
+    assert published["path"].to_pylist() == [source_path(key) for key in keys]
+    assert set(published["format"].to_pylist()) <= {"jpeg"}
+    part = make_part(published, [], run_key="r", generation=0, recipe_hash="R", store=dest).to_pylist()
+    assert {row["key"]: row["uri"] for row in part} == {key: dest.uri(key) for key in keys}
+
+
+def test_items_and_columns_make_the_same_part():
+    """A part does not depend on whether its rows came as items or as columns, nor on their order or chunks."""
+    dest = fresh()
+    items = [item(i, "1") for i in "dcab"]
+    columns = pa.Table.from_pylist([asdict(one) for one in items])
+    run = {"run_key": "r", "generation": 0, "recipe_hash": "R", "store": dest}
+    parts = [
+        make_part(items, ["z", "y"], **run),
+        make_part(pa.concat_tables([columns.slice(2), columns.slice(0, 2)]), pa.array(["y", "z"]), **run),
+    ]
+    assert encode(parts[0]) == encode(parts[1])
+    assert parts[0]["item_id"].to_pylist() == ["a", "b", "c", "d", "y", "z"]
+    assert parts[0]["change"].to_pylist() == ["published"] * 4 + ["withdrawn"] * 2
+
+
+def test_a_small_run_reads_only_what_it_mentions(monkeypatch):
+    """The delta of a run comes out right when old parts span many row groups."""
+    monkeypatch.setattr("airflow_facefog.publish.parts.ROW_GROUP", 3)
+    dest = fresh()
+    commit(dest, "r1", 1, [(f"i{n:02}", "1") for n in range(20)])
+    second = commit(dest, "r2", 2, [("i03", "2"), ("i17", "1"), ("new", "2")], ["i11"])
+    assert second.counts == {"added": 1, "replaced": 1, "withdrawn": 1}
+    delta = decode(dest.read(second.delta_uri.removeprefix(dest.uri() + "/"))).to_pylist()
+    assert [(row["item_id"], row["change"], row["sha256"]) for row in delta] == [
+        ("i03", "replaced", sha("2")), ("i11", "withdrawn", sha("1")), ("new", "added", sha("2")),
     ]  # fmt: skip
-    ids = {f"s{n}": f"i{n}" for n in range(1, 5)}
-    published, withdrawn = items_of(images, ids, dest)
-    assert published == [PublishedItem("i1", key, sha("x"), 5, "jpeg", 8, 9, "in/Ä.bmp")]
-    assert withdrawn == ["i2", "i3"]
+    assert json.loads(dest.read("_facefog/snapshots/0000000002.json"))["rows"] == 20
 
 
 class Crash(Exception):
