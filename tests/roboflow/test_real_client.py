@@ -34,10 +34,12 @@ def client(standin: StandIn, tmp_path: Path) -> Iterator[roboflow.Roboflow]:
     with pytest.MonkeyPatch.context() as patch:
         for name in URLS:
             patch.setenv(name, standin.url)
+        patch.setenv("no_proxy", "*")
         patch.setenv("ROBOFLOW_CONFIG_DIR", str(tmp_path / "no-config.json"))
         patch.chdir(tmp_path)
         roboflow.config.refresh_region_urls()
         yield roboflow.Roboflow(GOOD_KEY)
+        rfapi._upload_session().close()
     roboflow.config.refresh_region_urls()
 
 

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 import zipfile
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,13 @@ BEARER = {"Authorization": f"Bearer {GOOD_KEY}"}
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 MARKER = (200, 100, 280, 180)
 HTTP = httpx.Client(verify=False, trust_env=False, timeout=20)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _close() -> Iterator[None]:
+    """Leave no connection behind."""
+    yield
+    HTTP.close()
 
 
 def picture(colour: str = "magenta", fmt: str = ".png") -> bytes:
