@@ -105,11 +105,11 @@ def pace_of(netloc: str) -> Pace:
         return _paces.setdefault(netloc, Pace())
 
 
-def _forget() -> None:
-    """A forked child starts anew: another thread may have held a lock at the fork."""
+def forget_paces() -> None:
+    """Start anew for all hosts: in a forked child (another thread may have held a lock at the fork), and between tests."""
     global _lock
     _lock = threading.Lock()
     _paces.clear()
 
 
-os.register_at_fork(after_in_child=_forget)
+os.register_at_fork(after_in_child=forget_paces)
