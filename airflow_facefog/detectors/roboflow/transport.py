@@ -78,7 +78,7 @@ def is_untrusted(error: BaseException) -> bool:
 class _Transport(httpx.BaseTransport):
     def __init__(self, access: Access, gate: Gate) -> None:
         options: dict[str, Any] = {
-            "ssl_context": _tls(access),
+            "ssl_context": _tls(access, gate),
             "max_connections": access.concurrency,
             "max_keepalive_connections": access.concurrency,
             "keepalive_expiry": KEEP_ALIVE_S,
@@ -205,8 +205,8 @@ def _left(timeout: float | None) -> float:
     return min(left, 3600.0 if timeout is None else timeout)
 
 
-def _tls(access: Access) -> ssl.SSLContext | None:
-    if not access.inference_url.startswith("https") and not access.api_url.startswith("https"):
+def _tls(access: Access, gate: Gate) -> ssl.SSLContext | None:
+    if gate.plain:
         return None
     if access.ca_file is None:
         return httpx.create_ssl_context(trust_env=False)
