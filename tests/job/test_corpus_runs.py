@@ -181,16 +181,16 @@ def test_no_output_holds_a_thumbnail_or_metadata_of_its_source(ran: Ran, cases: 
 def test_raw_bytes_are_nowhere(ran: Ran, cases: Any) -> None:
     """No 64-byte run of any raw file is in the audit; nor in the destination, for photos and refused noise."""
     audit, clean = (
-        words(b"".join(text_of(name, data) for name, data in ran.files.items() if name.startswith(place)), step=1)
+        b"".join(text_of(name, data) for name, data in ran.files.items() if name.startswith(place))
         for place in ("audit/", "clean/")
     )
     sample = [(ran.world.raw / name).read_bytes() for name in (NAMES[0], NAMES[3], "colour_noise.jpg")]
     for data in sample:
         scan = data[data.index(b"\xff\xda") + 14 :]
         assert len(scan) > 1000
-        assert longest_run(scan, clean) < 7
+        assert not any(scan[i : i + 32] in clean for i in range(0, len(scan) - 31, 32))
     everything = b"".join(data + bytes(16 - len(data) % 8) for data in [*sample, *(case.data for case in cases)])
-    assert longest_run(everything, audit) < 7
+    assert longest_run(everything, words(audit, step=1)) < 7
     assert longest_run(sample[0], words(b"xyz" + sample[0][600:664], step=1)) >= 7, "the search finds what is there"
 
 

@@ -163,7 +163,7 @@ runs = st.tuples(
 histories = st.lists(st.tuples(st.lists(changes, min_size=1, max_size=4), runs), min_size=2, max_size=4)
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(layout=st.sampled_from(["named", "content"]), history=histories)
 def test_consumers_see_what_the_model_says(layout: str, history: list[Any]) -> None:
     """Added, changed, broken and removed files; either policy; mirrored or not; steps tried twice: the model holds."""

@@ -218,7 +218,7 @@ def test_reprs_and_results_tell_nothing(world: World, caplog: pytest.LogCaptureF
     objects += [
         engine.process(raw, None),
         make_engine(job, isolate=True),
-        DoneIndex.load(job.destination, job.audit, "default", None),
+        DoneIndex.load(job.destination, job.audit, "default", None, recipe_hash=job.plan.recipe_hash, source_refs=[]),
     ]
     seen = detect_batch(ref["plan"], ref["batch"], attempt=attempt(), keys=KEYS)
     objects += [seen, fog_detected_batch(ref["plan"], ref["batch"], seen["predictions"], attempt=attempt(), keys=KEYS)]
