@@ -115,11 +115,12 @@ def _fog_named(operator: FogDecoratedOperator, context: Context, named: Named) -
 
     request = operator.request(context, named.sources)
     rights = job_rights(operator.key_conn_id)
-    step = {"attempt": attempt(context), "audit_conn_id": request.audit.conn_id, **rights}
+    step: dict[str, Any] = {"attempt": attempt(context), "audit_conn_id": request.audit.conn_id}
     batches = make_plan(request, **rights)
     for entry in batches:
-        run_batch(entry["plan"], entry["batch"], workers=operator.workers, **step)
-    result = finalise(batches[0]["plan"], sql=sql_sink(operator.audit_sql_conn_id), **step)
+        run_batch(entry["plan"], entry["batch"], workers=operator.workers, **step, **rights)
+    sql = sql_sink(operator.audit_sql_conn_id)
+    result = finalise(batches[0]["plan"], sql=sql, keys=rights["keys"], open_root=rights["open_root"], **step)
     announce(context, operator.outlets, result)
     return result
 

@@ -131,12 +131,19 @@ def map_index(ti: Any) -> int:
     return -1 if ti.map_index is None else int(ti.map_index)
 
 
-def job_rights(key_conn_id: str | None) -> dict[str, Any]:
-    """The two things only Airflow can give a job step: the key ring and how to open places."""
+def store_rights(key_conn_id: str | None) -> dict[str, Any]:
+    """What only Airflow can give a step that looks at no picture: the key ring and how to open places."""
     from airflow_facefog.hooks.connections import open_root
     from airflow_facefog.hooks.keys import key_ring
 
     return {"keys": key_ring(key_conn_id), "open_root": open_root}
+
+
+def job_rights(key_conn_id: str | None) -> dict[str, Any]:
+    """What only Airflow can give a step with a detector: also how remote models are reached."""
+    from airflow_facefog.hooks.roboflow import access
+
+    return {**store_rights(key_conn_id), "open_access": access}
 
 
 def _iso(moment: datetime | date | None) -> str | None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import Asset, AssetAlias, BaseOperator
 
-from airflow_facefog.operators.border import attempt, fails_cleanly, job_rights
+from airflow_facefog.operators.border import attempt, fails_cleanly, store_rights
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -49,7 +49,7 @@ class PublishOperator(BaseOperator):
 
         result = finalise(
             self.plan, attempt=attempt(context), audit_conn_id=self.audit_conn_id,
-            sql=sql_sink(self.audit_sql_conn_id), **job_rights(self.key_conn_id),
+            sql=sql_sink(self.audit_sql_conn_id), **store_rights(self.key_conn_id),
         )  # fmt: skip
         announce(context, self.outlets, result)
         return result
