@@ -80,7 +80,7 @@ def test_the_request_on_the_wire():
         (asked,) = server.asked
     assert asked.path == "/faces/3"
     assert asked.params == {"confidence": "10", "overlap": "45", "max_detections": "500", "format": "json",
-                            "disable_active_learning": "true"}  # fmt: skip
+                            "disable_active_learning": "true", "disable_preproc_static_crop": "true"}  # fmt: skip
     assert b'filename="image.jpg"' in asked.body
     assert asked.picture.shape == (200, 300, 3)
     assert np.abs(asked.picture[100, 30].astype(int) - (200, 60, 20)).max() <= 4
@@ -336,6 +336,30 @@ def test_the_canary_over_the_wire(tmp_path):
             check_canary(make(server, canary=canary, classes=["plate"]))
     with TinyServer(predictions).run() as server, pytest.raises(DetectorError, match="missed its canary"):
         check_canary(make(server, canary=canary))
+
+
+@pytest.mark.parametrize(
+    ("second", "fine"),
+    [
+        ([box(confidence=0.9)], True),
+        ([box(20.2, 20, confidence=0.87)], True),
+        ([box(confidence=0.9), box(50, 50, confidence=0.12)], True),
+        ([box(confidence=0.9), box(50, 50, confidence=0.6)], False),
+        ([box(30, 20, confidence=0.9)], False),
+        ([box(confidence=0.9, **{"class": "hat"})], False),
+        ([], False),
+    ],
+)
+def test_without_a_canary_two_looks_must_agree(second, fine):
+    """Servers with several kinds of hardware may differ in digits and in the weakest boxes, not in what they see."""
+    replies = itertools.cycle([[box(confidence=0.9)], second])
+    with TinyServer(lambda asked: predictions(asked, next(replies))).run() as server:
+        if fine:
+            check_canary(make(server))
+        else:
+            with pytest.raises(DetectorError, match="two answers"):
+                check_canary(make(server))
+        assert server.count == 2
 
 
 def test_the_wrong_pixels_are_a_callers_bug():

@@ -161,6 +161,7 @@ class RoboflowDetector:
             "overlap": as_percent(self._overlap),
             "max_detections": str(self._max_detections),
             "disable_active_learning": "true",
+            "disable_preproc_static_crop": "true",  # a crop set up for training would leave the rest unseen
             "format": "json",
         }
         return self._session.post_picture(f"/{self.model.path}", parameters, sent.data)
