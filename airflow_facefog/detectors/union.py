@@ -64,6 +64,13 @@ class UnionDetector:
                 sums.update({name: sums.get(name, 0) + value for name, value in sent.items()})
         return total
 
+    def close(self) -> None:
+        """Close the members that can be closed."""
+        for member in self.members:
+            close = getattr(member, "close", None)
+            if callable(close):
+                close()
+
 
 def _digest(parts: list[str]) -> str:
     return hashlib.sha256("\0".join(("facefog/union/1", *parts)).encode()).hexdigest()

@@ -87,7 +87,15 @@ class LocalEngine:
         return egress_of(self.detector)
 
     def close(self) -> None:
-        """Nothing to free: the session is shared by the process."""
+        """Close what the detector holds open, such as connections."""
+        close_detector(self.detector)
+
+
+def close_detector(detector: Detector) -> None:
+    """Call a detector's ``close()`` if it has one."""
+    close = getattr(detector, "close", None)
+    if callable(close):
+        close()
 
 
 def egress_of(detector: Detector) -> Egress:

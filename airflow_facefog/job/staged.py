@@ -12,7 +12,7 @@ from airflow_facefog.core.raw import sealed
 from airflow_facefog.job.attempt import AttemptLog, read_past
 from airflow_facefog.job.batch import Job, open_job, run_batch
 from airflow_facefog.job.cache import PredictionCache
-from airflow_facefog.job.engine import egress_of
+from airflow_facefog.job.engine import close_detector, egress_of
 from airflow_facefog.job.model import Attempt, RootOpener, open_root_plain
 from airflow_facefog.job.worker import run_in_order
 
@@ -78,6 +78,7 @@ def _look_at_all(job: Job, attempt: Attempt, workers: int | None) -> list[bytes]
         return lines
     finally:
         marks.sent(egress_of(detector))
+        close_detector(detector)
         marks.end()
 
 
