@@ -263,6 +263,7 @@ def lake() -> Iterator[Any]:
     words = {"Read": "s3:GetObject", "Write": "s3:PutObject", "List": "s3:ListBucket", "Admin": "s3:*"}
 
     def with_rights(rights: dict[str, dict[str, str]], folder: Path) -> ModuleType:
+        requests.post(f"{url}/moto-api/reset-auth", data=b"1000000000", timeout=10)
         requests.post(f"{url}/moto-api/reset", timeout=10)
         iam, users = boto3.client("iam", **root), {}
         for user, buckets in {"admin": {"*": "Admin"}, **rights}.items():
