@@ -38,7 +38,7 @@ CREDIT_S = 500.0
 
 
 class Session:
-    """Requests to one server. Thread-safe, also across a fork; prints nothing of what it holds."""
+    """Requests to one server. Thread-safe; a forked child opens its own connections. Prints nothing of what it holds."""
 
     def __init__(self, access: Access, base_url: str, gate: Gate) -> None:
         parts = urlsplit(base_url)
