@@ -37,12 +37,13 @@ def main() -> int:
             continue
         started = time.perf_counter()
         try:
-            rows += measurement()
+            new = measurement()
         except Exception:
             broken += 1
             traceback.print_exc()
-            rows.append(Row(name, "failed", note="see above"))
-        print(f"{name}: {time.perf_counter() - started:.0f} s", file=sys.stderr, flush=True)
+            new = [Row(name, "failed", note="see above")]
+        rows += new
+        print(f"{name}: {time.perf_counter() - started:.0f} s", *new, sep="\n  ", file=sys.stderr, flush=True)
     print("\n".join(machine.lines()))
     show(rows, f"{options.size} size; ratios within one run, medians of interleaved rounds, CPU = user + system")
     return 1 if broken else 0

@@ -27,7 +27,7 @@ _CORE = (
 
 def measure(*, full: bool) -> list[Row]:
     """Two rows of milliseconds, one of yes or no."""
-    rounds = 21 if full else 9
+    rounds = 21 if full else 5
     cases = {
         "bare": "import airflow.sdk",
         "dag": _DAG_NAMES,

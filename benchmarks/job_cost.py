@@ -19,7 +19,7 @@ LIMIT = 1.10
 def measure(*, full: bool) -> list[Row]:
     """Two rows for each size."""
     rows = []
-    for megapixels, count in ((2.0, 200 if full else 64), (12.0, 64 if full else 24)):
+    for megapixels, count in ((2.0, 200 if full else 48), (12.0, 64 if full else 16)):
         rows += _measure(megapixels, count, rounds=7 if full else 3)
     return rows
 
