@@ -47,16 +47,17 @@ _undo: list[Callable[[], None]] = []
 def open_client(access: Access) -> Any:
     """A ``roboflow.Roboflow`` for ``access``; the key is checked with one request.
 
+    The client keeps the key in its objects and frames: never log them, nor local variables of its exceptions.
+
     Raises ConfigurationError for a missing or refused key, TransientError when the API cannot answer now.
     """
-    key = access.api_key.reveal()
-    if not any(letter.islower() for letter in key):
+    if not any(letter.islower() for letter in access.api_key.reveal()):
         raise ConfigurationError("the Roboflow client needs an API key; what the connection holds is none")
     with _quiet_import(), _captured(access):
         import roboflow
 
         _install(access)
-        client = _opened(roboflow, key)
+        client = _opened(roboflow, access)
     return client
 
 
@@ -67,8 +68,8 @@ def restore() -> None:
 
 
 @sealed
-def _opened(roboflow: Any, key: str) -> Any:
-    return roboflow.Roboflow(api_key=key)
+def _opened(roboflow: Any, access: Access) -> Any:
+    return roboflow.Roboflow(api_key=access.api_key.reveal())
 
 
 @contextlib.contextmanager
@@ -113,6 +114,9 @@ def _install(access: Access) -> None:
     _replace(rfapi, "_upload_sessions", threading.local())  # sessions of uploads before us
     for (module, name), why in REFUSED.items():
         _refuse(module, name, why)
+    wire = logging.getLogger("urllib3.connectionpool")  # its debug lines are URLs
+    wire.addFilter(guard.filter)
+    _undo.append(lambda: wire.removeFilter(guard.filter))
 
 
 def _point_urls(access: Access) -> None:
@@ -163,6 +167,11 @@ class _Guard:
         key = access.api_key.reveal()
         self._forms = {key, quote(key, safe=""), quote_plus(key)}
         self._hosts = {host_name(urlsplit(url).hostname or "") for url in (access.api_url, access.inference_url)}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether a log line holds no key."""
+        line = record.getMessage()
+        return not any(form in line for form in self._forms)
 
     def function(self, verb: str) -> Callable[..., requests.Response]:
         """The client's ``http.get`` and so on."""
