@@ -2,6 +2,9 @@
 
 The Airflow variable ``facefog_lake`` names the folder or bucket prefix that holds ``raw/``; ``clean/`` and ``audit/`` are
 made beside it. Images that an earlier run published under the same policy, model and key are skipped.
+
+The connection ``facefog_key`` holds the master key in its password; ``facefog keys new --print`` makes one. Leave
+``key_conn_id`` out to run without: then whoever holds a photo can ask the audit whether it was processed.
 """
 
 from datetime import datetime
@@ -21,6 +24,7 @@ def fog_photos():
         audit=LAKE + "/audit",
         policy="fog_policy.yaml",
         detector="local",
+        key_conn_id="facefog_key",
         outlets=[Asset("clean_photos")],
     )
 

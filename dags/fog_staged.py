@@ -19,6 +19,7 @@ def fog_staged():
         audit=LAKE + "/audit",
         policy={"name": "staged", "rules": {"face": {"min_confidence": "{{ params.min_confidence }}"}}},
         detector="local",
+        key_conn_id="facefog_key",
         staged=True,
         dataset="staged",
         batch_images=100,

@@ -7,6 +7,7 @@ Everything lies in build/demo. Originals are drawn on the contact sheet for the 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import shutil
 import subprocess
@@ -24,6 +25,7 @@ from samples import SAMPLES, write_samples
 
 from airflow_facefog.cli.published import RunImages, newest_run
 from airflow_facefog.job.model import Place
+from airflow_facefog.keyfile import find_or_create_key
 
 ROOT = Path(__file__).resolve().parent.parent
 HOME = ROOT / "build" / "demo"
@@ -80,6 +82,12 @@ def run_dag() -> int:
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW_VAR_FACEFOG_LAKE": str(LAKE),
     }
+    key = find_or_create_key(apart_from=[str(LAKE)])
+    if key.created:
+        console.print(
+            f"Made a master key in {key.path}, readable by you alone. Keep a copy: other keys make other ids."
+        )
+    own["AIRFLOW_CONN_FACEFOG_KEY"] = json.dumps({"conn_type": "generic", "password": key.master.hex()})
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW_", "_AIRFLOW"))}
     with LOG.open("wb") as log:
         command = [sys.executable, str(Path(__file__).with_name("in_airflow.py")), str(DAG_FILE), DAG_ID]

@@ -21,6 +21,7 @@ os.environ.update(
     AIRFLOW__CORE__DAGS_FOLDER=HOME + "/dags",
     AIRFLOW__DATABASE__SQL_ALCHEMY_CONN=f"sqlite:///{HOME}/airflow.db",
     AIRFLOW__LOGGING__LOGGING_LEVEL="WARNING",
+    AIRFLOW_CONN_FACEFOG_KEY='{"conn_type": "generic", "password": "' + "5a" * 32 + '"}',
 )
 
 import fog_lake  # noqa: E402  the home above must be set before anything imports airflow

@@ -63,6 +63,7 @@ class Airflow:
             "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(worker_log),
             "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(trigger_log),
             "AIRFLOW_VAR_FACEFOG_LAKE": str(lake.root),
+            "AIRFLOW_CONN_FACEFOG_KEY": json.dumps({"conn_type": "generic", "password": "5a" * 32}),
             "AIRFLOW_CONN_CLEAN_PHOTOS_DB": json.dumps({"conn_type": "sqlite", "host": str(self.table)}),
         }
 
