@@ -95,7 +95,7 @@ def _tables(plan: Plan, keys: KeyRing, audit: Store, destination: Store, home: s
 
 def _merge(plan: Plan, images: Any, keys: KeyRing, destination: Store) -> SnapshotResult:
     """Bring the sealed run into the dataset's snapshot; doing it again moves nothing."""
-    from airflow_facefog.publish.parts import items_of
+    from airflow_facefog.publish.items import items_of
     from airflow_facefog.publish.snapshots import RunManifestRef, commit_snapshot
 
     listed = _item_ids(images, keys)

@@ -252,25 +252,33 @@ def ensure_sources(plan: Plan, keys: KeyRing, audit: Store) -> None:
     Made from the plan's own batch files, after the plan: a list task that died and listed again must not leave the table
     of its first listing behind.
     """
+    import pyarrow as pa
+
     from airflow_facefog.audit.parquet import to_parquet
 
     key = f"sources/{plan.home}.parquet"
     if audit.exists(key):
         return
     expires = (datetime.fromisoformat(plan.listed_at) + timedelta(days=SOURCE_RETENTION_DAYS)).isoformat()
-    rows = []
-    for batch_id, _ in plan.batches:
-        for name, size, _ in json.loads(audit.read(plan.batch_key(batch_id)))["items"]:
-            uri = item_uri(plan.source, name)
-            rows.append(
-                {
-                    "source_ref": keys.source_ref(uri),
-                    "source_uri": printable_uri(uri),
-                    "bytes": size,
-                    "expires_at": expires,
-                }
-            )
-    audit.create(key, to_parquet("facefog_source", rows))
+    tables = [_sources(plan, batch_id, expires, keys, audit) for batch_id, _ in plan.batches]
+    audit.create(key, to_parquet("facefog_source", pa.concat_tables(tables)))
+
+
+def _sources(plan: Plan, batch_id: str, expires_at: str, keys: KeyRing, audit: Store) -> Any:
+    """Source rows of one batch as a ``pyarrow.Table``: a run may list millions."""
+    import pyarrow as pa
+
+    from airflow_facefog.audit.parquet import arrow_schema
+
+    items = json.loads(audit.read(plan.batch_key(batch_id)))["items"]
+    uris = [item_uri(plan.source, name) for name, _, _ in items]
+    columns = {
+        "source_ref": [keys.source_ref(uri) for uri in uris],
+        "source_uri": [printable_uri(uri) for uri in uris],
+        "bytes": [size for _, size, _ in items],
+        "expires_at": [expires_at] * len(items),
+    }
+    return pa.Table.from_pydict(columns, schema=arrow_schema("facefog_source"))
 
 
 def item_uri(root: Place, key: str) -> str:
@@ -280,4 +288,6 @@ def item_uri(root: Place, key: str) -> str:
 
 def printable_uri(uri: str) -> str:
     """The URI as text for the source table: bytes that are not UTF-8 are percent-encoded."""
+    if uri.isascii():
+        return uri
     return "".join(f"%{ord(c) - 0xDC00:02X}" if "\udc80" <= c <= "\udcff" else c for c in uri)

@@ -16,6 +16,7 @@ from typing import Any
 from airflow_facefog.core.errors import ConfigurationError
 from airflow_facefog.publish import parts as p
 from airflow_facefog.publish import snapshots
+from airflow_facefog.publish.items import keys
 from airflow_facefog.publish.parts import Part
 from airflow_facefog.publish.store import Store
 
@@ -141,12 +142,12 @@ def _mentions(dest: Store, parts: Sequence[Part], asked: Mapping[int, Any]) -> l
     items = pa.chunked_array([], type=pa.string())
     tables = []
     for number, part in enumerate(parts):
-        keys = p.keys(asked[number]["output_uri"], dest) if number in asked else items.slice(0, 0)
-        if not len(keys) and not len(items):
+        own = keys(asked[number]["output_uri"], dest) if number in asked else items.slice(0, 0)
+        if not len(own) and not len(items):
             tables.append(p.part_schema().empty_table().select(_OUTPUTS))
             continue
         table = p.read_part(dest, part, _OUTPUTS)
-        here = table.filter(pc.or_(pc.is_in(table["key"], value_set=keys), pc.is_in(table["item_id"], value_set=items)))
+        here = table.filter(pc.or_(pc.is_in(table["key"], value_set=own), pc.is_in(table["item_id"], value_set=items)))
         tables.append(here)
         items = pa.chunked_array([*items.chunks, *here["item_id"].chunks], type=pa.string())
     return tables
@@ -171,6 +172,6 @@ def _written(rows: Any, certain: Any, dest: Store) -> Any:
     """Audit rows whose output, by key and hash, is among the certain ones."""
     import pyarrow.compute as pc
 
-    at = pc.index_in(p.keys(rows["output_uri"], dest), value_set=certain["key"])
+    at = pc.index_in(keys(rows["output_uri"], dest), value_set=certain["key"])
     same = pc.equal(certain["sha256"].take(at), rows["output_sha256"])
     return rows.filter(pc.fill_null(same, False))

@@ -116,7 +116,7 @@ def commit_snapshot(
 
     ``withdrawn``: items quarantined or failed. Skipped items are in neither list. ``mirror`` withdraws every visible item
     of earlier runs of the same ``listing_id`` that is not among ``listed`` (all item_ids of this run). Large runs give
-    what ``parts.items_of`` makes: a ``pyarrow.Table`` and columns of item_ids.
+    what ``items.items_of`` makes: a ``pyarrow.Table`` and columns of item_ids.
     Raises StoreError, ConfigurationError (a part was changed, an item appears twice).
     """
     folder = f"{home(dataset)}runs/{run.run_key}/{run.generation}/"

@@ -14,7 +14,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_facefog.audit import schema
-from airflow_facefog.audit.parquet import arrow_schema, from_parquet, read_arrow, to_arrow, to_parquet
+from airflow_facefog.audit.parquet import (
+    arrow_schema,
+    from_parquet,
+    join_compact,
+    open_part,
+    read_arrow,
+    read_compact,
+    to_arrow,
+    to_parquet,
+)
 from airflow_facefog.core.errors import ConfigurationError
 from airflow_facefog.core.records import DetectionRecord, ImageRecord, IntentRecord
 
@@ -110,6 +119,46 @@ def test_records_and_mappings_make_the_same_bytes():
     """A part does not depend on whether its rows were records or mappings."""
     rows = [image(n) for n in range(5)]
     assert to_parquet("facefog_image", rows) == to_parquet("facefog_image", [asdict(row) for row in rows])
+
+
+@pytest.mark.parametrize("table", schema.TABLES.values(), ids=lambda t: t.name)
+@settings(max_examples=15, deadline=None)
+@given(data=st.data())
+def test_compact_parts_join_to_the_same_bytes(table, data):
+    """However rows were cut into parts, coded and joined again: the bytes are those of the rows written at once."""
+    parts = data.draw(st.lists(st.lists(rows_of(table), max_size=3), min_size=1, max_size=3))
+    joined = join_compact([read_compact(table.name, to_parquet(table.name, part)) for part in parts])
+    rows = [row for part in parts for row in part]
+    assert joined.to_pylist() == rows
+    assert to_parquet(table.name, joined) == to_parquet(table.name, rows)
+
+
+def test_row_groups_do_not_depend_on_chunks(monkeypatch):
+    """A look-up reads one group: groups have a fixed number of rows, also when a table came in odd chunks."""
+    monkeypatch.setattr("airflow_facefog.audit.parquet.ROW_GROUP", 4)
+    whole = to_arrow("facefog_image", [image(n) for n in range(10)])
+    data = to_parquet("facefog_image", pa.concat_tables([whole.slice(0, 3), whole.slice(3)]))
+    assert data == to_parquet("facefog_image", whole)
+    assert [open_part("facefog_image", data).metadata.row_group(n).num_rows for n in range(3)] == [4, 4, 2]
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda t: t.drop_columns("status"), "has the columns"),
+        (lambda t: t.append_column("crop", t["status"]), "has the columns"),
+        (
+            lambda t: t.set_column(3, "status", pa.array([None], pa.string())),
+            "facefog_image.status: a row has no value",
+        ),
+        (lambda t: t.set_column(9, "width", pa.array(["secret.jpg"])), "facefog_image.width: a value is not int64"),
+    ],
+)
+def test_wrong_tables_are_refused(change, says):
+    """Columns are checked like rows: by name, value hidden."""
+    with pytest.raises(ValueError, match=re.escape(says)) as caught:
+        to_parquet("facefog_image", change(to_arrow("facefog_image", [image(1)])))
+    assert "secret" not in str(caught.value)
 
 
 def test_infinite_psnr_survives():

@@ -10,6 +10,7 @@ from dataclasses import replace
 import pytest
 import sqlalchemy as sa
 
+from airflow_facefog.audit.parquet import join_compact, read_compact, to_arrow, to_parquet
 from airflow_facefog.audit.schema import RUN, TABLES
 from airflow_facefog.audit.sql import SqlSink
 from airflow_facefog.core.errors import ConfigurationError, StoreError
@@ -171,6 +172,30 @@ def test_many_rows_need_several_calls(sink, monkeypatch):
     sink.write_run(run_row(), [image(n) for n in range(20)], [], sources=sources)
     assert rows(sink, "SELECT count(*) FROM facefog_image") == [(20,)]
     assert rows(sink, "SELECT count(*) FROM facefog_source") == [(15,)]
+
+
+def test_columns_and_rows_are_written_alike(sink, monkeypatch):
+    """Arrow tables, plain or compact, arrive in chunks and look as the same rows do; a bad one leaves nothing."""
+    monkeypatch.setattr("airflow_facefog.audit.sql.CHUNK", 3)
+    source = {"source_ref": "s1", "source_uri": "u", "bytes": 5, "expires_at": "t"}
+    sources = to_arrow("facefog_source", [source, {**source, "expires_at": "later"}])
+
+    def tables(run_key: str):
+        images = to_arrow("facefog_image", [image(n, run_key) for n in range(7)])
+        found = [detection(n, 0, run_key) for n in range(7)]
+        return images, join_compact([read_compact("facefog_detection", to_parquet("facefog_detection", found))])
+
+    assert sink.write_run(run_row("r1"), [image(n) for n in range(7)], [detection(n, 0) for n in range(7)])
+    assert sink.write_run(run_row("r2"), *tables("r2"), intents=to_arrow("facefog_intent", []), sources=sources)
+    for name in ("image", "detection"):
+        columns = ", ".join(c.name for c in TABLES[f"facefog_{name}"].columns if c.name != "run_key")
+        select = f"SELECT {columns} FROM facefog_{name} WHERE run_key = '{{}}' ORDER BY source_ref"
+        assert len(rows(sink, select.format("r1"))) == 7
+        assert rows(sink, select.format("r1")) == rows(sink, select.format("r2"))
+    assert rows(sink, "SELECT expires_at FROM facefog_source") == [("later",)]
+    with pytest.raises(ValueError, match="has the columns"):
+        sink.write_run(run_row("r3"), tables("r3")[0].drop_columns("status"), [])
+    assert rows(sink, "SELECT count(*) FROM facefog_run") == [(2,)]
 
 
 def test_tables_are_made_once(sink):

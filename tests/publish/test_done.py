@@ -18,8 +18,8 @@ from airflow_facefog.core.errors import ConfigurationError
 from airflow_facefog.core.keys import KeyRing
 from airflow_facefog.core.records import ImageRecord
 from airflow_facefog.publish.done import DoneHit, DoneIndex, record_refusals
+from airflow_facefog.publish.items import items_of
 from airflow_facefog.publish.layout import output_key
-from airflow_facefog.publish.parts import items_of
 from airflow_facefog.publish.snapshots import RunManifestRef, commit_snapshot, newest_seq
 from airflow_facefog.publish.store import Store
 

@@ -21,8 +21,9 @@ from airflow_facefog.core.errors import ConfigurationError, PlanMismatchError, S
 from airflow_facefog.core.records import ImageRecord
 from airflow_facefog.publish import snapshots
 from airflow_facefog.publish.dataset import fix_dataset, home
+from airflow_facefog.publish.items import items_of
 from airflow_facefog.publish.layout import output_key, source_path
-from airflow_facefog.publish.parts import CONSUMER_COLUMNS, PublishedItem, decode, encode, items_of, make_part
+from airflow_facefog.publish.parts import CONSUMER_COLUMNS, PublishedItem, decode, encode, make_part
 from airflow_facefog.publish.snapshots import RunManifestRef, commit_snapshot, newest_seq, open_dataset, read_snapshot
 from airflow_facefog.publish.store import Store
 
