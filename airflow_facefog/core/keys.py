@@ -67,7 +67,11 @@ class KeyRing:
 
     def image_id(self, data: bytes) -> str:
         """64 hex digits that name these raw bytes."""
-        return _digest(self.ids, data)
+        return self.image_id_of(hashlib.sha256(data).digest())
+
+    def image_id_of(self, sha256: bytes) -> str:
+        """The same from the bytes' sha256: itself, or its HMAC, so that large files are read once."""
+        return sha256.hex() if self.ids is None else _digest(self.ids, b"facefog/image/1\0" + sha256)
 
     def source_ref(self, canonical_uri: str) -> str:
         """64 hex digits that name a listed item; ``canonical_uri`` has no userinfo and no query."""
@@ -77,9 +81,9 @@ class KeyRing:
         """64 hex digits for consumers: stable per source, no id of raw bytes."""
         return _digest(self.src, b"facefog/item/1\0" + source_ref.encode())
 
-    def content_id(self, data: bytes) -> bytes:
-        """``cid`` of FOG.md: sha256 of the source when keyed, empty when not (then it is no oracle on the raw file)."""
-        return hashlib.sha256(data).digest() if self.keyed else b""
+    def content_id(self, sha256: bytes) -> bytes:
+        """What names the noise field: the source's sha256 when keyed, empty when not (then it is no oracle on the file)."""
+        return sha256 if self.keyed else b""
 
     def mac(self, payload: bytes) -> str:
         """Authenticate stored predictions. Keyless: a checksum only, anyone can make one."""

@@ -87,7 +87,7 @@ def cover(
     started = perf_counter()
     _check_complete(detections, policy)
     decided = decide(detections, policy, picture.width, picture.height, keyed=keys.keyed)
-    cid = keys.content_id(raw.data)
+    cid = keys.content_id(raw.sha256)
     encoded, verdict = _attempt(picture, decided, policy, keys, cid)
     refogged = not verdict.ok
     if refogged:

@@ -8,6 +8,7 @@ function loses the inner frames, its cause and, unless it is one of ours, its me
 from __future__ import annotations
 
 import functools
+import hashlib
 import traceback
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
@@ -21,11 +22,19 @@ R = TypeVar("R")
 class RawImage:
     """The bytes of one source image. ``image_id`` names it; ``repr`` shows size and id only; never pickled."""
 
-    __slots__ = ("data", "image_id")
+    __slots__ = ("_sha256", "data", "image_id")
 
-    def __init__(self, data: bytes, image_id: str) -> None:
+    def __init__(self, data: bytes, image_id: str, sha256: bytes | None = None) -> None:
         self.data = data
         self.image_id = image_id
+        self._sha256 = sha256
+
+    @property
+    def sha256(self) -> bytes:
+        """Digest of the bytes, taken once."""
+        if self._sha256 is None:
+            self._sha256 = hashlib.sha256(self.data).digest()
+        return self._sha256
 
     def __repr__(self) -> str:
         return f"RawImage({len(self.data)} bytes, id {self.image_id[:12]})"

@@ -5,6 +5,7 @@ Messages never name the item: its ``source_ref`` does, in the audit.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat as stat_module
 from dataclasses import dataclass, field
@@ -52,7 +53,8 @@ class Source:
         if item.size > self._max_bytes:
             raise ImageError(Reason.TOO_MANY_BYTES, f"{item.size} bytes; limits.max_bytes is {self._max_bytes}")
         data = self._read_local(item) if self._local_root is not None else self._read_remote(item)
-        return RawImage(data, keys.image_id(data))
+        digest = hashlib.sha256(data).digest()
+        return RawImage(data, keys.image_id_of(digest), digest)
 
     def _read_local(self, item: Item) -> bytes:
         path = os.path.join(self._local_root or "", item.key)
