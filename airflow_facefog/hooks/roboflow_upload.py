@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
@@ -101,14 +101,14 @@ def upload_all(
     numbered = list(enumerate(candidates))
     ended = Counter(run_in_order(sender.send, numbered, api.access.concurrency))
     counts = {name: ended.get(name, 0) for name in ("uploaded", "duplicates", "known", "refused")}
-    missing = counts["uploaded"] - _grown(api, request, before, counts["uploaded"])
+    missing = _missing(api, request, before, counts["uploaded"], sender.annotated)
     if missing > 0:
         sender.forget()
         raise TransientError(
             f"Roboflow confirmed {counts['uploaded']} new pictures and project {request.ref} lacks {missing} of them; "
             "the next try sends them again"
         )
-    return {"listed": len(numbered), **counts, "annotated": sender.annotated, "bytes": sender.sent_bytes}
+    return {"listed": len(numbered), **counts, "annotated": sum(sender.annotated), "bytes": sender.sent_bytes}
 
 
 class _Sender:
@@ -124,7 +124,7 @@ class _Sender:
         self._lock = threading.Lock()
         self._taken: set[str] = set()
         self._notes: list[str] = []
-        self.annotated = 0
+        self.annotated = [0, 0]
         self.sent_bytes = 0
 
     def __repr__(self) -> str:
@@ -188,7 +188,7 @@ class _Sender:
             overwrite=request.overwrite_annotations,
         )  # fmt: skip
         with self._lock:
-            self.annotated += done
+            self.annotated[sent.duplicate] += done
             self.sent_bytes += len(data)
         return sent.duplicate
 
@@ -207,18 +207,28 @@ def only_pixels(raw: RawImage, limits: Limits) -> tuple[bytes, str, str]:
     return encoded.data, KINDS[encoded.format], encoded.extension
 
 
-def _held(project: dict[str, Any]) -> tuple[int, int]:
-    """What the project says it holds: all pictures; and with those that wait for annotation counted apart."""
-    images, waiting = (int(project.get(name) or 0) for name in ("images", "unannotated"))
-    return images, images + waiting
+def _held(project: Mapping[str, Any]) -> tuple[int, int]:
+    """What the project says it holds: ``images`` and ``unannotated``."""
+    return int(project.get("images") or 0), int(project.get("unannotated") or 0)
 
 
-def _grown(api: RoboflowApi, request: UploadRequest, before: tuple[int, int], wanted: int) -> int:
-    """By how many pictures the project grew; asked a few times, its count may lag behind."""
+def grown(before: tuple[int, int], now: tuple[int, int], annotated: Sequence[int]) -> int:
+    """By how many new pictures a project grew. ``annotated``: of new ones, of those that were there before.
+
+    ``unannotated`` may be part of ``images`` or stand beside it (Roboflow does not say): both ways of counting agree with
+    the truth. People who label meanwhile make it less: then a retry, which finds all pictures there, sets it right.
+    """
+    images, waiting = now[0] - before[0], now[1] - before[1] + annotated[1]
+    return min(images, annotated[0]) + waiting
+
+
+def _missing(
+    api: RoboflowApi, request: UploadRequest, before: tuple[int, int], uploaded: int, annotated: Sequence[int]
+) -> int:
+    """How many confirmed pictures the project lacks; asked a few times, its counts may lag behind."""
     for attempt in range(COUNT_TRIES):
-        now = _held(api.project(request.ref)["project"])
-        grown = max(after - earlier for earlier, after in zip(before, now, strict=True))
-        if grown >= wanted or attempt == COUNT_TRIES - 1:
+        missing = uploaded - grown(before, _held(api.project(request.ref)["project"]), annotated)
+        if missing <= 0 or attempt == COUNT_TRIES - 1:
             break
         time.sleep(COUNT_WAIT_S)
-    return grown
+    return missing
