@@ -14,8 +14,9 @@ def read_clean():
 
         from airflow_facefog.hooks.connections import open_root
         from airflow_facefog.publish.snapshots import open_dataset
+        from airflow_facefog.publish.store import Store
 
-        photos = open_dataset(open_root("s3://clean/photos", "clean_store")).to_pylist()
+        photos = open_dataset(Store(open_root("s3://clean/photos", "clean_store"))).to_pylist()
         for photo in photos:
             data = open_root(photo["uri"], "clean_store").read_bytes()
             if hashlib.sha256(data).hexdigest() != photo["sha256"]:
