@@ -9,7 +9,7 @@ Every batch task loads an index, so it reads columns and keeps what can matter t
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -109,18 +109,17 @@ def _done_rows(
 
 
 def _published(audit: Store, part: Part, source_refs: Collection[str]) -> Any:
-    """Published rows of some sources in the run behind a part, read row group by row group."""
+    """Published rows of some sources in the run behind a part."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    file, wanted = _image_part(audit, part), pa.array(list(source_refs), type=pa.string())
-    found = [file.schema_arrow.empty_table().select(_IMAGES)]
-    for group in range(file.num_row_groups):
-        asked = pc.is_in(file.read_row_group(group, ["source_ref"])["source_ref"], value_set=wanted)
-        if pc.any(asked).as_py():
-            found.append(file.read_row_group(group, _IMAGES).select(_IMAGES).filter(asked))
-    rows = pa.concat_tables(found)
-    return rows.filter(pc.equal(rows["status"], "published"))
+    wanted = pa.array(list(source_refs), type=pa.string())
+    found = [pa.table({name: pa.array([], pa.string()) for name in _IMAGES})]
+    for batch in _image_part(audit, part).iter_batches(p.SCAN_ROWS, columns=list(_IMAGES)):
+        rows = batch.filter(pc.is_in(batch["source_ref"], value_set=wanted))
+        rows = rows.filter(pc.equal(rows["status"], "published"))
+        found.append(pa.table({name: rows[name] for name in _IMAGES}))
+    return pa.concat_tables(found)
 
 
 def _image_part(audit: Store, part: Part) -> Any:
@@ -137,7 +136,6 @@ def _image_part(audit: Store, part: Part) -> Any:
 def _mentions(dest: Store, parts: Sequence[Part], asked: Mapping[int, Any]) -> list[Any]:
     """Of each part the rows of the outputs that are asked for, and later mentions of the same items."""
     import pyarrow as pa
-    import pyarrow.compute as pc
 
     items = pa.chunked_array([], type=pa.string())
     tables = []
@@ -146,11 +144,16 @@ def _mentions(dest: Store, parts: Sequence[Part], asked: Mapping[int, Any]) -> l
         if not len(own) and not len(items):
             tables.append(p.part_schema().empty_table().select(_OUTPUTS))
             continue
-        table = p.read_part(dest, part, _OUTPUTS)
-        here = table.filter(pc.or_(pc.is_in(table["key"], value_set=own), pc.is_in(table["item_id"], value_set=items)))
+        here = p.scan(p.part_bytes(dest, part), _OUTPUTS, _one_of(own, items))
         tables.append(here)
         items = pa.chunked_array([*items.chunks, *here["item_id"].chunks], type=pa.string())
     return tables
+
+
+def _one_of(outputs: Any, items: Any) -> Callable[[Any], Any]:
+    import pyarrow.compute as pc
+
+    return lambda rows: pc.or_(pc.is_in(rows["key"], value_set=outputs), pc.is_in(rows["item_id"], value_set=items))
 
 
 def _certain(table: Any, decided: Any, number: int) -> Any:

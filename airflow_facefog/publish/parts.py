@@ -8,7 +8,7 @@ order: it does not matter in which order runs finish.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,10 @@ if TYPE_CHECKING:
     from airflow_facefog.publish.store import Store
 
 ROW_GROUP = 100_000
-"""Rows per group: a small run looks into a large part group by group."""
+"""Rows per group."""
+
+SCAN_ROWS = 50_000
+"""Rows decoded at a time where a few of many are wanted."""
 
 PUBLISHED = "published"
 WITHDRAWN = "withdrawn"
@@ -160,17 +163,14 @@ def decode(data: bytes, columns: Sequence[str] | None = None) -> Any:
         raise ConfigurationError("a manifest part is damaged; restore the destination") from None
 
 
-def decode_items(data: bytes, items: Any) -> Any:
-    """The rows of a part that mention one of ``items`` (a column), read row group by row group."""
+def scan(data: bytes, columns: Sequence[str] | None, wanted: Callable[[Any], Any]) -> Any:
+    """The rows of a part for which ``wanted(batch)`` (a mask) holds; only ``SCAN_ROWS`` of it are decoded at a time."""
     import pyarrow as pa
-    import pyarrow.compute as pc
 
-    file = _open(data)
-    found = [part_schema().empty_table()]
-    for group in range(file.num_row_groups):
-        wanted = pc.is_in(file.read_row_group(group, ["item_id"])["item_id"], value_set=items)
-        if pc.any(wanted).as_py():
-            found.append(file.read_row_group(group).filter(wanted))
+    schema = part_schema()
+    found = [schema.empty_table() if columns is None else schema.empty_table().select(list(columns))]
+    for batch in _open(data).iter_batches(SCAN_ROWS, columns=list(columns) if columns is not None else None):
+        found.append(pa.Table.from_batches([batch.filter(wanted(batch))]))
     return pa.concat_tables(found)
 
 

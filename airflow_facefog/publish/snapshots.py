@@ -188,12 +188,14 @@ def _apply(dest: Store, base: Snapshot | None, part: Part, rows: Any) -> tuple[l
 
     Of all rows only ids are held; whole rows only of the items that ``rows`` mention: no other item can change.
     """
+    import pyarrow.compute as pc
+
     known = base.parts if base else ()
     ids, mine = [], []
     for item in known:
         data = p.part_bytes(dest, item)
         ids.append((item, p.decode(data, ("item_id", "change"))))
-        mine.append((item, p.decode_items(data, rows["item_id"])))
+        mine.append((item, p.scan(data, None, lambda batch: pc.is_in(batch["item_id"], value_set=rows["item_id"]))))
     old = p.deciding_rows([table for _, table in mine])
     new = p.deciding_rows([table for _, table in _in_order([*mine, (part, rows)])])
     delta, counts = p.difference(*(p.visible(side).drop_columns("part") for side in (old, new)))

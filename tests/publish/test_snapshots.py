@@ -327,8 +327,9 @@ def test_items_and_columns_make_the_same_part():
 
 
 def test_a_small_run_reads_only_what_it_mentions(monkeypatch):
-    """The delta of a run comes out right when old parts span many row groups."""
-    monkeypatch.setattr("airflow_facefog.publish.parts.ROW_GROUP", 3)
+    """The delta of a run comes out right when old parts are read in many pieces."""
+    monkeypatch.setattr("airflow_facefog.publish.parts.ROW_GROUP", 7)
+    monkeypatch.setattr("airflow_facefog.publish.parts.SCAN_ROWS", 3)
     dest = fresh()
     commit(dest, "r1", 1, [(f"i{n:02}", "1") for n in range(20)])
     second = commit(dest, "r2", 2, [("i03", "2"), ("i17", "1"), ("new", "2")], ["i11"])
