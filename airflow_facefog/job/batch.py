@@ -20,7 +20,8 @@ from airflow_facefog.core.records import Status
 from airflow_facefog.job.attempt import AttemptLog, Past, read_past
 from airflow_facefog.job.cache import PredictionCache
 from airflow_facefog.job.model import Attempt, Place, Plan, RootOpener, open_root_plain
-from airflow_facefog.job.plan import item_uri, open_store, resolve_recipe
+from airflow_facefog.job.plan import item_uri, open_store
+from airflow_facefog.job.recipe import resolve_recipe
 from airflow_facefog.job.rows import Result, Rows, published
 from airflow_facefog.job.source import Item, Source
 from airflow_facefog.job.worker import Worker, run_in_order

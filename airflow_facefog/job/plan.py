@@ -15,13 +15,13 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_facefog.core.detector import DetectorInfo
-from airflow_facefog.core.errors import ConfigurationError, PolicyError
-from airflow_facefog.core.policy import FogPolicy, recipe_hash
+from airflow_facefog.core.errors import ConfigurationError
 from airflow_facefog.core.raw import sealed
 from airflow_facefog.core.regions import FOG_VERSION
 from airflow_facefog.job.listing import Listed, Listing, list_source
 from airflow_facefog.job.model import Place, Plan, PlanRequest, RootOpener, make_run_key, open_root_plain
 from airflow_facefog.job.places import check_apart
+from airflow_facefog.job.recipe import check_classes, resolve_recipe
 
 if TYPE_CHECKING:
     from airflow_facefog.core.keys import KeyRing
@@ -49,6 +49,7 @@ def make_plan(
     from airflow_facefog.publish.dataset import fix_dataset
 
     info, recipe = resolve_recipe(request.detector, request.policy, keys, open_access)
+    check_classes(request.policy, info)
     check_apart(_listing_root(request), request.destination, request.audit)
     audit = open_store(request.audit, open_root)
     destination = open_store(request.destination, open_root)
@@ -81,6 +82,7 @@ def preview(
 ) -> dict[str, Any]:
     """Say what ``make_plan`` would do; writes nothing. Raises as it does."""
     info, recipe = resolve_recipe(request.detector, request.policy, keys, open_access)
+    check_classes(request.policy, info)
     check_apart(_listing_root(request), request.destination, request.audit)
     listing = list_source(request.source, request.sources, open_root)
     check_apart(listing.root, request.destination, request.audit)
@@ -104,35 +106,6 @@ def find_plan(audit: Place, run_key: str, open_root: RootOpener = open_root_plai
             f"no plan of run {run_key!r} in this audit; `facefog run` prints the run_key at its start"
         )
     return batch_refs(plan, store)
-
-
-def resolve_recipe(
-    detector: Any, policy: FogPolicy, keys: KeyRing, open_access: AccessOpener | None = None
-) -> tuple[DetectorInfo, str]:
-    """Check that detector, policy and key go together and return the detector's info and the recipe hash.
-
-    Raises PolicyError for a rule of a class that the detector cannot emit, for remote inference that is not allowed and
-    for a missing master key that the policy needs.
-    """
-    from airflow_facefog.detectors import resolve
-
-    info = resolve(detector, open_access, policy.allow_remote_inference).info
-    if info.remote_host is not None and not policy.allow_remote_inference:
-        raise PolicyError(
-            f"detector {info.name!r} sends pictures to {info.remote_host}; if the people in them may be shown to that "
-            "host, write `allow_remote_inference: true` in the policy"
-        )
-    if info.classes is not None and "rules" in policy.model_fields_set:
-        known = {name.casefold() for name in info.classes}
-        for name in sorted(set(policy.rules) - known):
-            raise PolicyError(
-                f"rule {name!r}: no configured detector emits this class; it emits: {', '.join(info.classes)}"
-            )
-    if policy.needs_key and not keys.keyed:
-        raise PolicyError(
-            "this policy needs a master key (require_key, pixelate or blur); make one with `facefog keys new`"
-        )
-    return info, recipe_hash(policy.policy_hash(), info.fingerprint, keys.key_id, FOG_VERSION)
 
 
 def open_store(place: Place, open_root: RootOpener) -> Store:

@@ -42,6 +42,19 @@ class MarkerDetector:
         return found
 
 
+class PlateDetector:
+    """Sees one plate in every picture."""
+
+    @property
+    def info(self) -> DetectorInfo:
+        """Identity of the test detector."""
+        return DetectorInfo("plates", "plates", "1", "0" * 64, "plates-1", ("license_plate",))
+
+    def detect(self, pixels: Any, floor: float) -> Sequence[Detection]:
+        """The plate."""
+        return [Detection((40, 30, 72, 70), 0.9, "license_plate", 0, None, "plates")]
+
+
 def picture(
     seed: int = 0, size: tuple[int, int] = (160, 120), markers: Sequence[tuple[int, int, int, int]] = ()
 ) -> Any:
