@@ -82,7 +82,12 @@ class Detection:
     detector: str = ""
 
     def __post_init__(self) -> None:
-        x1, y1, x2, y2 = self.xyxy
+        # numpy's float32 compares otherwise than the Python float that a stored prediction gives back
+        x1, y1, x2, y2 = (float(v) for v in self.xyxy)
+        object.__setattr__(self, "xyxy", (x1, y1, x2, y2))
+        object.__setattr__(self, "confidence", float(self.confidence))
+        if self.polygon is not None:
+            object.__setattr__(self, "polygon", tuple((float(x), float(y)) for x, y in self.polygon))
         if not all(math.isfinite(v) for v in self.xyxy):
             raise ValueError(f"box {self.xyxy} is not finite")
         if x2 <= x1 or y2 <= y1:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import traceback
 
+import numpy as np
 import pytest
 
 from airflow_facefog.core.errors import ImageError, InternalError, StoreError
@@ -58,6 +59,13 @@ def test_a_broken_prediction_cannot_be_made(changes: dict[str, object]) -> None:
     """Nonsense raises; it never reads as "nothing found"."""
     with pytest.raises(ValueError, match=r"box|confidence"):
         Detection(**{"xyxy": (0, 0, 5, 5), "confidence": 0.5, "class_name": "face", **changes})  # type: ignore[arg-type]
+
+
+def test_numbers_of_numpy_become_plain_ones() -> None:
+    """A float32 .7 is not >= .7 once it was stored: both drivers must compare the same number."""
+    seen = Detection(tuple(np.float32([0, 0, 5.3, 5])), np.float32(0.7), "face", 0, ((np.float32(0.1), 0),) * 3)  # type: ignore[arg-type]
+    assert {type(v) for v in (*seen.xyxy, seen.confidence, *seen.polygon[0])} == {float}  # type: ignore[index]
+    assert not seen.confidence >= 0.7
 
 
 def test_the_grid_rounds_outward() -> None:
