@@ -82,6 +82,8 @@ class Worker:
         if hit is not None:
             return self._rows.known(item, image_id, read_ms, {"done_run_key": hit.run_key})
         if not plan.retry_quarantined and self._done.quarantined(plan.recipe_hash, image_id):
+            if plan.policy.on_bad_image == "fail":  # decided anew: it is no part of the recipe
+                raise ImageError(Reason.ALREADY_QUARANTINED, "this recipe refused these bytes before")
             return self._rows.known(item, image_id, read_ms, None)
         return None
 

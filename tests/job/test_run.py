@@ -135,6 +135,15 @@ def test_on_bad_image_fail_stops_the_run(world: World) -> None:
         finalise(refs[0]["plan"], attempt=attempt(), keys=KEYS)
 
 
+def test_on_bad_image_fail_also_stops_at_what_was_refused_before(world: World) -> None:
+    """The refusal that an earlier, milder run remembered is no way around it."""
+    world.photos(9)
+    (world.raw / "text.jpg").write_bytes(b"hello")
+    assert run(world.request())["counts"]["quarantined"] == 1
+    with pytest.raises(PermanentError, match="on_bad_image"):
+        run(world.request("run-2", policy=load_policy({"on_bad_image": "fail"})))
+
+
 def test_above_max_quarantined_nothing_is_published(world: World) -> None:
     """The gate refuses a run with too many bad images: no manifest, no snapshot."""
     world.photos(2)
@@ -301,6 +310,13 @@ def test_a_policy_that_cannot_be_carried_out_is_refused_before_the_first_image(
     with pytest.raises(PolicyError, match=match):
         make_plan(world.request(policy=load_policy(policy)), KEYS if keyed else KeyRing.from_master(None))
     assert not list(world.audit.rglob("*.json"))
+
+
+def test_the_default_policy_goes_with_a_detector_of_other_classes(world: World) -> None:
+    """Nobody wrote the default rule for faces, so a plate model fogs its plates under it, at every step."""
+    world.photos(1)
+    counts = run(world.request(detector={"kind": "python", "factory": "jobkit:PlateDetector"}))["counts"]
+    assert (counts["published"], counts["fogged"]) == (1, 1)
 
 
 def test_a_file_that_became_bad_withdraws_its_published_row(world: World) -> None:
