@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from operator import attrgetter
 from typing import Any
 
@@ -88,11 +88,27 @@ def read_compact(table_name: str, data: bytes) -> Any:
     return found
 
 
-def join_compact(parts: Sequence[Any]) -> Any:
-    """One table of one chunk from what ``read_compact`` returned, in order; at least one part."""
+def join_compact(parts: Iterable[Any]) -> Any:
+    """One table of one chunk from what ``read_compact`` returned, in order; at least one part.
+
+    Given an iterator that keeps nothing, the parts are freed column by column while the table grows.
+    """
     import pyarrow as pa
 
-    return pa.concat_tables(parts).unify_dictionaries().combine_chunks()
+    schema, columns = None, []
+    for part in parts:
+        schema = schema or part.schema
+        columns.append(part.columns)
+        del part
+    assert schema is not None
+    joined = []
+    for index, field in enumerate(schema):
+        chunks = [chunk for found in columns for chunk in found[index].chunks]
+        joined.append(pa.chunked_array(chunks, type=field.type).unify_dictionaries().combine_chunks())
+        del chunks
+        for found in columns:
+            found[index] = None
+    return pa.Table.from_arrays(joined, schema=schema)
 
 
 def plain(table_name: str, rows: Any) -> Any:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from airflow_facefog.core.errors import GateError
@@ -59,6 +60,8 @@ def finalise(
             counts = {**dict.fromkeys(COUNTS, 0), "listed": frozen.listed}
             sql.write_run({**run_row(frozen, counts, None, read_egress(frozen, audit)), "status": "failed"}, [], [])
         raise
+    if sql is None:
+        tables = replace(tables, detections=None, intents=None)  # only SQL needs them from here on: most of the memory
     manifest_uri = audit.uri(f"{home}/manifest.json")
     data = audit.read(f"{home}/manifest.json")
     digest = hashlib.sha256(data).hexdigest()

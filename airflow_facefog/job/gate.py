@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from airflow_facefog.core.errors import GateError
@@ -130,21 +131,21 @@ def _refuse(plan: Plan, audit: Store, attempt: Attempt, details: Mapping[str, An
 
 
 def _read_tables(audit: Store, commits: Sequence[Mapping[str, Any]]) -> Tables:
-    images = _joined(audit, "facefog_image", (commit["image"] for commit in commits))
-    detections = _joined(audit, "facefog_detection", (commit["detection"] for commit in commits))
-    intents = _joined(audit, "facefog_intent", (part for commit in commits for part in commit["intents"]))
+    image_parts = (commit["image"] for commit in commits)
+    detection_parts = (commit["detection"] for commit in commits)
+    intent_parts = (part for commit in commits for part in commit["intents"])
     return Tables(
-        _sorted(_mark_duplicates(images), "image_id", "source_ref"),
-        _sorted(detections, "image_id", "source_ref", "det_idx"),
-        _sorted(intents, "source_ref", "attempt_id", "output_key"),
+        _sorted(_mark_duplicates(_joined(audit, "facefog_image", image_parts)), "image_id", "source_ref"),
+        _sorted(_joined(audit, "facefog_detection", detection_parts), "image_id", "source_ref", "det_idx"),
+        _sorted(_joined(audit, "facefog_intent", intent_parts), "source_ref", "attempt_id", "output_key"),
     )
 
 
 def _joined(audit: Store, table: str, parts: Iterator[Mapping[str, Any]]) -> Any:
     from airflow_facefog.audit.parquet import join_compact, read_compact, to_parquet
 
-    found = [read_table(audit, table, part) for part in parts]
-    return join_compact(found or [read_compact(table, to_parquet(table, []))])
+    none = read_compact(table, to_parquet(table, []))
+    return join_compact(chain([none], (read_table(audit, table, part) for part in parts)))
 
 
 def read_table(audit: Store, table: str, part: Mapping[str, Any]) -> Any:
@@ -186,8 +187,12 @@ def _sorted(table: Any, *names: str) -> Any:
     import numpy as np
     import pyarrow as pa
 
-    order = np.lexsort([_rank(table[name]) for name in reversed(names)])
-    return table.take(pa.array(order))
+    order = pa.array(np.lexsort([_rank(table[name]) for name in reversed(names)]))
+    schema, columns = table.schema, table.columns
+    del table  # each column is freed when its sorted copy is there
+    for index in range(len(columns)):
+        columns[index] = columns[index].take(order)
+    return pa.Table.from_arrays(columns, schema=schema)
 
 
 def _rank(column: Any) -> Any:
