@@ -13,7 +13,11 @@ def _text(label: str, description: str, **schema: Any) -> dict[str, Any]:
 
 def _number(label: str, description: str, default: float, **schema: Any) -> dict[str, Any]:
     kind = "integer" if isinstance(default, int) else "number"
-    return {"label": label, "description": description, "schema": {"type": kind, "default": default, **schema}}
+    return {
+        "label": label,
+        "description": description,
+        "schema": {"type": [kind, "null"], "default": default, **schema},
+    }
 
 
 ROBOFLOW_CONNECTION: dict[str, Any] = {
@@ -40,7 +44,7 @@ ROBOFLOW_CONNECTION: dict[str, Any] = {
         },
         "allowed_hosts": _text(
             "Allowed hosts",
-            "Names of servers that you run outside this network and that raw pictures may go to; commas",
+            "Names of servers that you run outside this network and that raw pictures may go to, with commas",
         ),
         "proxy": _text(
             "Proxy", "http://user:password@proxy:3128; the environment's proxies are ignored", format="password"
