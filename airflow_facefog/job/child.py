@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import os
 import pickle  # our own child at the other end of our own pipe
-import select
 import struct
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Any
 
 from airflow_facefog.core import errors
 from airflow_facefog.core.errors import FogError, ImageError
 from airflow_facefog.core.raw import RawImage, sealed
 from airflow_facefog.core.records import Reason
-from airflow_facefog.job.engine import Egress, LocalEngine, Processed
+from airflow_facefog.job.engine import Egress, LocalEngine, Processed, add_egress
 
 if TYPE_CHECKING:
     from airflow_facefog.core.keys import KeyRing
@@ -41,6 +42,8 @@ class ChildEngine:
     ) -> None:
         self._setup = (detector_spec, dict(accesses), policy, keys)
         self._child: subprocess.Popen[bytes] | None = None
+        self._sent: Egress = {}
+        self._sent_by_dead: Egress = {}
 
     def __repr__(self) -> str:
         return "ChildEngine()"
@@ -63,41 +66,72 @@ class ChildEngine:
         _unpack(answer)
 
     def egress(self) -> Egress:
-        """See Engine. What a child that died had sent is not known."""
-        answer = self._ask(("egress",)) if self._child else None
-        return dict(_unpack(answer)) if answer else {}
+        """See Engine: of all children. What one sent for the image that killed it is not known."""
+        return add_egress(self._sent_by_dead, self._sent)
 
     def close(self) -> None:
         """End the child."""
         child, self._child = self._child, None
+        self._sent_by_dead, self._sent = self.egress(), {}
         if child is not None:
             child.kill()
             child.communicate()
 
     def _ask(self, message: tuple[Any, ...]) -> Any:
-        child = self._child or self._spawn()
+        return self._exchange(self._child or self._spawn(), message)
+
+    def _exchange(self, child: subprocess.Popen[bytes], message: tuple[Any, ...]) -> Any:
+        """The child's answer; None when it died or took too long."""
         assert child.stdin
         assert child.stdout
-        try:
-            _send(child.stdin, message)
-            ready, _, _ = select.select([child.stdout], [], [], IMAGE_TIMEOUT_S)
-            answer = _receive(child.stdout) if ready else None
-        except (BrokenPipeError, EOFError):
-            answer = None
-        if answer is None:
+        answer = None
+        with _time_limit(child) as expired:
+            try:
+                _send(child.stdin, message)
+                answer, self._sent = _receive(child.stdout)
+            except (BrokenPipeError, EOFError):
+                answer = None
+        if answer is None or expired.is_set():
             self.close()
+            return None
         return answer
 
     def _spawn(self) -> subprocess.Popen[bytes]:
+        """A child that is ready. One that cannot start fails the attempt: no image is to blame."""
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
         child = subprocess.Popen(
             [sys.executable, "-m", "airflow_facefog.job.child"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment,
         )  # fmt: skip
-        assert child.stdin
         self._child = child
-        _send(child.stdin, self._setup)
+        answer = self._exchange(child, self._setup)
+        if answer is None:
+            raise errors.InternalError(
+                "the child process does not start; its detector may hang or crash when it is made"
+            )
+        if answer[0] != "ok":
+            self.close()
+            _unpack(answer)
         return child
+
+
+@contextmanager
+def _time_limit(child: subprocess.Popen[bytes]) -> Iterator[threading.Event]:
+    """Kill a child that takes longer, whatever it hangs in: starting, taking the image or working on it."""
+    expired = threading.Event()
+
+    def expire() -> None:
+        expired.set()
+        child.kill()
+
+    timer = threading.Timer(IMAGE_TIMEOUT_S, expire)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield expired
+    finally:
+        timer.cancel()
+        timer.join()  # a kill after this would hit the next image
 
 
 def _unpack(answer: tuple[Any, ...]) -> Any:
@@ -130,37 +164,53 @@ def _receive(stream: IO[bytes]) -> Any:
 
 def _serve() -> None:
     """The child's loop: set up once, answer each message, end with the pipe."""
-    from airflow_facefog.detectors import resolve
     from airflow_facefog.job.machine import calm_process, die_first
 
     stdin, stdout = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what libraries print must not mix with answers
     die_first()
     calm_process()
-    spec, accesses, policy, keys = _receive(stdin)
-    detector = resolve(spec, accesses.__getitem__, policy.allow_remote_inference)
-    engine = LocalEngine(detector, policy, keys)
+    try:
+        engine = _start(*_receive(stdin))
+    except FogError as error:
+        _send(stdout, (_failure(error), {}))
+        return
+    _send(stdout, (("ok", None), {}))
     while True:
         try:
             message = _receive(stdin)
         except EOFError:
             return
-        _send(stdout, _answer(engine, message))
+        _send(stdout, (_answer(engine, message), engine.egress()))
+
+
+@sealed
+def _start(spec: Any, accesses: Mapping[str | None, Access], policy: FogPolicy, keys: KeyRing) -> LocalEngine:
+    from airflow_facefog.detectors import resolve
+
+    return LocalEngine(resolve(spec, accesses.__getitem__, policy.allow_remote_inference), policy, keys)
 
 
 def _answer(engine: LocalEngine, message: tuple[Any, ...]) -> tuple[Any, ...]:
     try:
-        if message[0] == "canary":
-            engine.check_canary()
-            return ("ok", None)
-        if message[0] == "egress":
-            return ("ok", engine.egress())
-        _, data, image_id, stored = message
-        return ("ok", engine.process(RawImage(data, image_id), stored))
+        return ("ok", _work(engine, *message))
     except FogError as error:
-        ours = next(kind.__name__ for kind in type(error).__mro__ if kind.__module__ == errors.__name__)
-        reason, retry_after_s = (getattr(error, name, None) for name in ("reason", "retry_after_s"))
-        return ("error", ours, str(error), reason, retry_after_s)
+        return _failure(error)
+
+
+@sealed
+def _work(engine: LocalEngine, task: str, *image: Any) -> Processed | None:
+    if task == "canary":
+        engine.check_canary()
+        return None
+    data, image_id, stored = image
+    return engine.process(RawImage(data, image_id), stored)
+
+
+def _failure(error: FogError) -> tuple[Any, ...]:
+    ours = next(kind.__name__ for kind in type(error).__mro__ if kind.__module__ == errors.__name__)
+    reason, retry_after_s = (getattr(error, name, None) for name in ("reason", "retry_after_s"))
+    return ("error", ours, str(error), reason, retry_after_s)
 
 
 if __name__ == "__main__":

@@ -104,6 +104,17 @@ def egress_of(detector: Detector) -> Egress:
     return dict(ask()) if callable(ask) else {}
 
 
+def add_egress(one: Egress, other: Egress) -> Egress:
+    """The sums by host."""
+    return {
+        host: {
+            name: one.get(host, {}).get(name, 0) + other.get(host, {}).get(name, 0)
+            for name in {**one.get(host, {}), **other.get(host, {})}
+        }
+        for host in {**one, **other}
+    }
+
+
 def _processed(
     picture: Picture, covered: Covered, detections: Sequence[Detection], decode_ms: float, detect_ms: float | None
 ) -> Processed:

@@ -129,6 +129,36 @@ FAULTS: dict[str, Callable[[Any], None]] = {
 }  # fmt: skip
 
 
+class Counting:
+    """Counts as sent what it looks at; a picture 64 px high ends the process."""
+
+    info = DetectorInfo("counting", "counting", "1", "0" * 64, "counting-1", ("face",))
+
+    def __init__(self) -> None:
+        self._calls = 0
+
+    def detect(self, pixels: Any, _floor: float) -> list[Detection]:
+        """Nothing, or death."""
+        self._calls += 1
+        if pixels.shape[0] == 64:
+            os._exit(7)
+        return []
+
+    def egress(self) -> dict[str, dict[str, float]]:
+        """One host."""
+        return {"far": {"calls": self._calls, "bytes": 10 * self._calls, "credits": 0.5 * self._calls}}
+
+
+def hanging() -> None:
+    """A factory that never returns."""
+    time.sleep(600)
+
+
+def busy() -> None:
+    """A factory whose server is down."""
+    raise Busy("too many requests", retry_after_s=7.0)
+
+
 def faulty(fault: str, **options: Any) -> dict[str, Any]:
     """The spec of a ``FaultyDetector``."""
     return {"kind": "python", "factory": "faultydetectors:FaultyDetector", "options": {"fault": fault, **options}}

@@ -7,16 +7,20 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import cv2
 import faultkit
 import pytest
 from faultkit import attempt_batch, bad_photo, check_invariants, ended, intents, objects, process
 from faultydetectors import faulty
-from jobkit import KEYS, World, attempt, audit_rows
+from jobkit import KEYS, World, attempt, audit_rows, picture
 
-from airflow_facefog.core.errors import DetectorError, TransientError
+from airflow_facefog.core.errors import DetectorError, ImageError, InternalError, TransientError
+from airflow_facefog.core.policy import FogPolicy
+from airflow_facefog.core.raw import RawImage
 from airflow_facefog.job import batch, child
 from airflow_facefog.job.attempt import AttemptLog
 from airflow_facefog.job.batch import open_plan, run_batch
+from airflow_facefog.job.child import ChildEngine
 from airflow_facefog.job.finalise import finalise
 from airflow_facefog.job.model import open_root_plain
 from airflow_facefog.job.plan import make_plan
@@ -42,6 +46,11 @@ def mark_as_dead(world: World, ref: dict[str, Any]) -> None:
     frozen, audit = open_plan(ref["plan"], open_root_plain, None)
     batch_id = ref["batch"].rpartition("/")[2].removesuffix(".json")
     AttemptLog(audit, frozen.attempt_prefix(batch_id, "dead")).start()
+
+
+def encoded(image: Any) -> bytes:
+    """A picture as PNG."""
+    return bytes(cv2.imencode(".png", image)[1])
 
 
 def ended_as(world: World, ref: dict[str, Any]) -> dict[str, tuple[str, str | None]]:
@@ -98,6 +107,30 @@ def test_an_image_that_hangs_is_ended_and_quarantined(world: World, monkeypatch:
     monkeypatch.setattr(AttemptLog, "holds", hold)
     run_batch(ref["plan"], ref["batch"], attempt=attempt(2), keys=KEYS)
     assert ended_as(world, ref) == ONE_CRASHED
+
+
+@pytest.mark.parametrize(("factory", "error"), [("hanging", InternalError), ("busy", TransientError)])
+def test_a_child_that_does_not_start_blames_no_image(
+    monkeypatch: pytest.MonkeyPatch, factory: str, error: type[Exception]
+) -> None:
+    """Its start is bounded too, and what stops it fails the attempt: the image was never looked at."""
+    monkeypatch.setattr(child, "IMAGE_TIMEOUT_S", 5.0)
+    engine = ChildEngine({"kind": "python", "factory": f"faultydetectors:{factory}"}, {}, FogPolicy(), KEYS)
+    with pytest.raises(error):
+        engine.process(RawImage(bytes(3_000_000), "a" * 64), None)
+    engine.close()
+
+
+def test_what_left_before_a_crash_is_not_forgotten() -> None:
+    """The audit must not claim less than was sent: the sums of a dead child stay, and the next child's are added."""
+    engine = ChildEngine({"kind": "python", "factory": "faultydetectors:Counting"}, {}, FogPolicy(), KEYS)
+    photo, killer = (encoded(picture(size=size)) for size in ((160, 120), (160, 64)))
+    engine.process(RawImage(photo, "a" * 64), None)
+    with pytest.raises(ImageError, match="ended the process"):
+        engine.process(RawImage(killer, "b" * 64), None)
+    engine.process(RawImage(photo, "a" * 64), None)
+    engine.close()
+    assert engine.egress() == {"far": {"calls": 2, "bytes": 20, "credits": 1.0}}
 
 
 @pytest.mark.parametrize("fault", ["value", "memory", "distrust"])
