@@ -29,9 +29,9 @@ def intersection(a: XYXY, b: XYXY) -> XYXY:
 
 def iou(a: XYXY, b: XYXY) -> float:
     """Intersection over union, 0..1."""
-    common = area(intersection(a, b))
-    if common <= 0.0:
+    if a[2] <= b[0] or b[2] <= a[0] or a[3] <= b[1] or b[3] <= a[1]:  # most pairs of a crowd
         return 0.0
+    common = area(intersection(a, b))
     return common / (area(a) + area(b) - common)
 
 

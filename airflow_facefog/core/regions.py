@@ -174,22 +174,28 @@ def _allowed_method(method: Method, class_name: str, region: IntXYXY, policy: Fo
 
 
 def _merge(fogged: list[Decision], policy: FogPolicy) -> list[Decision]:
-    """Join overlapping regions of one method: every member's region becomes the whole of the joined ones."""
+    """Join overlapping regions of one method: every member's region becomes the whole of the joined ones.
+
+    A group that grew can newly meet only the groups before it, so only these are looked at again.
+    """
     groups = [(d.hull, [d]) for d in sorted(fogged, key=_order)]
     at = 0
     while at < len(groups):
-        box, members = groups[at]
-        partner = next(
-            (i for i in range(at + 1, len(groups)) if _mergeable(box, members, *groups[i])),
-            None,
-        )
+        partner = next((i for i in range(at + 1, len(groups)) if _mergeable(*groups[at], *groups[i])), None)
         if partner is None:
             at += 1
             continue
-        other_box, other_members = groups.pop(partner)
-        groups[at] = (boxes.hull((box, other_box)), members + other_members)
-        at = 0
+        while partner is not None:
+            _absorb(groups, at, partner)
+            earlier = next((i for i in range(at) if _mergeable(*groups[i], *groups[at])), None)
+            at, partner = (at, None) if earlier is None else (earlier, at)
     return [d for _, members in groups for d in _joined(members, policy)]
+
+
+def _absorb(groups: list[tuple[XYXY, list[Decision]]], at: int, partner: int) -> None:
+    other_box, other_members = groups.pop(partner)
+    box, members = groups[at]
+    groups[at] = (boxes.hull((box, other_box)), members + other_members)
 
 
 def _mergeable(box: XYXY, members: list[Decision], other_box: XYXY, other_members: list[Decision]) -> bool:
