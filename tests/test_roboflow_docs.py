@@ -133,3 +133,34 @@ def test_the_scan_sees_the_code() -> None:
     assert {"access.py", "answer.py", "faults.py", "guard.py", "http.py", "roboflow_api.py", "uploads.py"} <= {
         file for file, _, _ in raised()
     }
+
+
+TUTORIAL = (ROOT / "docs" / "roboflow.md").read_text()
+
+
+def test_operators_of_the_tutorial() -> None:
+    """docs/roboflow.md has each operator once, with the keys that its docstring promises."""
+    from airflow_facefog.operators import roboflow
+
+    table = dict(re.findall(r"^\| `(Roboflow\w+)` \| (.*) \|$", TUTORIAL, re.MULTILINE))
+    assert set(table) == set(roboflow.__all__)
+    for name, returns in table.items():
+        promised = re.findall(r'"(\w+)"', getattr(roboflow, name).__doc__.partition(":param")[0])
+        assert re.findall(r"`(\w+)`", returns) == promised, name
+
+
+@pytest.mark.parametrize("snippet", re.findall(r"^```python\n(.*?)^```", TUTORIAL, re.DOTALL | re.MULTILINE))
+def test_dags_of_the_tutorial(snippet: str) -> None:
+    """Dags shown in docs/roboflow.md can be built as they stand."""
+    space: dict[str, object] = {}
+    exec(compile(snippet, "roboflow.md", "exec"), space)
+    (name,) = re.findall(r"^def (\w+)", snippet, re.MULTILINE)
+    assert space[name].__wrapped__ is not None  # type: ignore[attr-defined]
+
+
+def test_tasks_of_the_tutorial() -> None:
+    """The tutorial's table of tasks is the example Dag's, in its order, with its operators."""
+    source = (ROOT / "dags" / "train_face_model.py").read_text()
+    built = re.findall(r'= (Roboflow\w+)\(\s*task_id="(\w+)"', source)
+    shown = re.findall(r"^\| `(\w+)` \| `(Roboflow\w+)` \|", TUTORIAL, re.MULTILINE)
+    assert [(task, operator) for operator, task in built] == shown
