@@ -46,9 +46,9 @@ class AttemptLog:
             self._audit.create(f"{self._prefix}ended", b"")
 
     def sent(self, egress: Mapping[str, Mapping[str, float]]) -> None:
-        """Record what left this machine, per host; the run row sums all attempts."""
+        """Record what left this machine so far, per host; the run row sums the last word of all attempts."""
         if egress:
-            self._audit.create(f"{self._prefix}egress.json", json.dumps(egress, sort_keys=True).encode())
+            self._audit.replace(f"{self._prefix}egress.json", json.dumps(egress, sort_keys=True).encode())
 
     def holds(self, source_ref: str) -> None:
         """Isolated only: name the image that is about to run."""

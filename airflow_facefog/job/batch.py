@@ -179,6 +179,7 @@ class BatchRun:
         self._prefix = prefix
         self._engine = engine
         self._isolated = past.isolate
+        self._marks = marks
         self._publisher: Publisher = Publisher(
             job.audit, job.destination, Scope(plan.run_key, plan.generation, job.batch_id, attempt.attempt_id, prefix)
         )
@@ -225,6 +226,7 @@ class BatchRun:
         if not micro:
             return []
         self._engine.check_canary()
+        self._marks.sent(self._engine.egress())  # now: an attempt that is killed has no end to say it at
         if not pending:
             return list(micro)
         started = perf_counter()

@@ -12,7 +12,7 @@ import faultkit
 import pytest
 from faultkit import attempt_batch, bad_photo, check_invariants, ended, intents, objects, process
 from faultydetectors import faulty
-from jobkit import KEYS, World, attempt, audit_rows, picture
+from jobkit import KEYS, World, attempt, audit_rows, picture, save
 
 from airflow_facefog.core.errors import DetectorError, ImageError, InternalError, TransientError
 from airflow_facefog.core.policy import FogPolicy
@@ -131,6 +131,17 @@ def test_what_left_before_a_crash_is_not_forgotten() -> None:
     engine.process(RawImage(photo, "a" * 64), None)
     engine.close()
     assert engine.egress() == {"far": {"calls": 2, "bytes": 20, "credits": 1.0}}
+
+
+def test_a_killed_attempt_has_told_what_it_sent(world: World, tmp_path: Path) -> None:
+    """What left for a remote host is recorded with each micro-batch, not only when an attempt ends by itself."""
+    for index in range(64):
+        save(world.raw / f"a{index:02d}.png", picture(size=(32, 32)))
+    save(world.raw / "z.png", picture(size=(160, 64)))
+    ref = plan(world, {"kind": "python", "factory": "faultydetectors:Counting"})
+    assert ended(process(attempt_batch, ref, "first", str(tmp_path / "a.json"))) == 7
+    (told,) = world.audit.rglob("egress.json")
+    assert json.loads(told.read_text())["far"]["calls"] >= 64
 
 
 @pytest.mark.parametrize("fault", ["value", "memory", "distrust"])
