@@ -12,12 +12,15 @@ __all__ = ["FOG_VERSION", "Layer", "Mask", "Patch", "fog", "layers_of", "render_
 
 
 def fog(pixels: Pixels, decided: Decided, policy: FogPolicy, keys: KeyRing, cid: bytes) -> Pixels:
-    """Return a new array with every fogged decision covered; ``pixels`` is not changed.
+    """Return a new array with every fogged decision covered, or ``pixels`` itself when there is none; it is not changed.
 
     ``pixels``: uint8 (h, w) grey, (h, w, 3) BGR or (h, w, 4) BGRA, upright. ``cid`` is ``keys.content_id`` of the source
     bytes. Inside a mask alpha becomes 255. All patches come from the original pixels, so order does not matter.
     """
+    layers = layers_of(decided)
+    if not layers:
+        return pixels
     result = pixels.copy()
-    for patch in render_layers(layers_of(decided), pixels, policy, keys, cid):
+    for patch in render_layers(layers, pixels, policy, keys, cid):
         patch.paste(result)
     return result
