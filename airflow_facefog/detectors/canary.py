@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
+from airflow_facefog.core.boxes import iou
 from airflow_facefog.core.detector import Detector
 from airflow_facefog.core.errors import ConfigurationError, DetectorError, ImageError
 from airflow_facefog.core.records import XYXY, Detection
@@ -112,7 +113,7 @@ def _ask(detector: Detector, picture: Pixels) -> list[Detection]:
 def _alike(first: list[Detection], second: list[Detection]) -> bool:
     """Whether all that either answer is half sure of is in the other too, in nearly the same place."""
     return all(
-        any(one.class_name == other.class_name and _iou(one.xyxy, other.xyxy) >= ALIKE_IOU for other in others)
+        any(one.class_name == other.class_name and iou(one.xyxy, other.xyxy) >= ALIKE_IOU for other in others)
         for ones, others in ((first, second), (second, first))
         for one in ones
         if one.confidence >= ALIKE_FROM
@@ -122,11 +123,4 @@ def _alike(first: list[Detection], second: list[Detection]) -> bool:
 def _matches(detection: Detection, canary: Canary) -> bool:
     if detection.class_name.casefold() != canary.class_name.casefold() or detection.confidence < canary.min_confidence:
         return False
-    return canary.xyxy is None or _iou(detection.xyxy, canary.xyxy) >= MIN_IOU
-
-
-def _iou(a: XYXY, b: XYXY) -> float:
-    wide = min(a[2], b[2]) - max(a[0], b[0])
-    high = min(a[3], b[3]) - max(a[1], b[1])
-    common = max(wide, 0.0) * max(high, 0.0)
-    return common / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - common)
+    return canary.xyxy is None or iou(detection.xyxy, canary.xyxy) >= MIN_IOU

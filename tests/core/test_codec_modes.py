@@ -220,11 +220,6 @@ def test_pillow_logs_no_tag_values(caplog: pytest.LogCaptureFixture) -> None:
     assert corpus.SECRET.decode() not in caplog.text
 
 
-def test_tune_allocator_answers() -> None:
-    """Tuning the allocator is safe to call twice and says whether it worked."""
-    assert codec.tune_allocator() is codec.tune_allocator()
-
-
 @pytest.mark.parametrize(("sampling", "word"), [("4:4:4", "444"), ("4:2:2", "422"), ("4:2:0", "420")])
 def test_sampling_is_kept(sampling: str, word: str) -> None:
     """The chroma sampling of the source is the output's."""

@@ -3,7 +3,6 @@
 Sources are judged by their bytes alone (magic, header limits, strict decoding); outputs are written from pixels alone.
 """
 
-from airflow_facefog.core.codec.allocator import tune_allocator
 from airflow_facefog.core.codec.container import check_container
 from airflow_facefog.core.codec.decode import decode
 from airflow_facefog.core.codec.encode import decode_output, encode
@@ -20,5 +19,4 @@ __all__ = [
     "decode_output",
     "encode",
     "probe",
-    "tune_allocator",
 ]
