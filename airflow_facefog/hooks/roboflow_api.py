@@ -126,8 +126,9 @@ class RoboflowApi:
         if not _SLUG.fullmatch(fmt):
             raise ConfigurationError(f"export format {fmt!r} is none of Roboflow's; for example yolov8, coco or voc")
         answer = self._session.call("GET", f"/{ref}/{_number(number)}/{fmt}", params={"nocache": "true"})
-        made = answer.get("export") if isinstance(answer, Mapping) else None
-        return str(_field(made, "link")) if made else None
+        if isinstance(answer, Mapping) and "progress" in answer and not answer.get("export"):
+            return None
+        return str(_field(_field(answer, "export"), "link"))
 
     def upload(
         self, ref: ProjectRef, name: str, data: bytes, kind: str, *, split: str, batch: str, tags: Sequence[str] = ()

@@ -134,6 +134,14 @@ def test_an_export_that_is_never_made_ends(standin: StandIn, tmp_path: Path) -> 
         download_dataset(api_to(standin), _request(tmp_path, export_timeout_s=0.05))
 
 
+@pytest.mark.parametrize("answer", [{}, {"export": None}, {"export": {"format": "yolov8"}}, {"error": "no"}, []])
+def test_an_answer_that_is_no_export_is_not_waited_for(standin: StandIn, tmp_path: Path, answer: Any) -> None:
+    """Only ``progress`` means: come back later."""
+    standin.script("/universe-people/open-faces/1/yolov8", "body", body=answer, times=None)
+    with pytest.raises(ConfigurationError, match="API URL"):
+        download_dataset(api_to(standin), _request(tmp_path))
+
+
 def test_two_tasks_at_once_end_with_one_dataset(
     standin: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
