@@ -114,7 +114,9 @@ def test_the_key_is_nowhere(
 ) -> None:  # fmt: skip
     """Whatever the server does, and even if it quotes the key back."""
     lake.photos(2)
-    monkeypatch.setenv("AIRFLOW_CONN_ROBOFLOW_DEFAULT", connection(standin.url, auth=auth, timeout_s=0.2 if case == "stall" else 2))
+    monkeypatch.setenv(
+        "AIRFLOW_CONN_ROBOFLOW_DEFAULT", connection(standin.url, auth=auth, timeout_s=0.2 if case == "stall" else 2)
+    )
     path, fault, params = FAULTS[case]
     standin.script(path, fault, times=None, **params)
     seen: list[BaseException] = []
