@@ -7,18 +7,16 @@ Knows no Airflow. Calls that may be repeated are (with the session's back-off); 
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
 from airflow_facefog.core.errors import ConfigurationError, FogError, TransientError
-from airflow_facefog.core.raw import sealed
 from airflow_facefog.detectors.roboflow.access import HOSTED_API, Access
 from airflow_facefog.detectors.roboflow.faults import redact
 from airflow_facefog.detectors.roboflow.guard import Gate
-from airflow_facefog.detectors.roboflow.http import Session
+from airflow_facefog.hooks.roboflow_session import ApiSession, status_of
 
 _SLUG = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 _ID = re.compile(r"[A-Za-z0-9_.-]{1,128}")
@@ -42,16 +40,6 @@ class Uploaded:
 
     image_id: str
     duplicate: bool
-
-
-class ApiSession(Session):
-    """A session that can also send a request exactly once."""
-
-    @sealed
-    def once(self, method: str, path: str, *, json_body: Any = None) -> Any:
-        """Send a request that must not be repeated. Raises as ``call`` does; a TransientError says nothing about its fate."""
-        ends = time.monotonic() + self._access.timeout_s
-        return self._try({"method": method, "url": self._base_url + path, "params": {}, "json": json_body}, ends)
 
 
 class RoboflowApi:
@@ -200,12 +188,6 @@ def ask_once(access: Access) -> str:
     info = session.once("GET", "/info")
     version = redact(str(_field(info, "version")), access.api_key)
     return f"a self-hosted inference server answers (version {version}); the key was not checked, it does not know it"
-
-
-def status_of(error: FogError) -> int | None:
-    """The HTTP status that an error of the session names."""
-    found = re.search(r"answered (\d{3})\b", str(error))
-    return int(found[1]) if found else None
 
 
 def _field(answer: Any, name: str) -> Any:

@@ -13,7 +13,8 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from airflow_facefog.core.errors import PermanentError, TransientError
-from airflow_facefog.hooks.roboflow_api import ProjectRef, RoboflowApi, status_of
+from airflow_facefog.hooks.roboflow_api import ProjectRef, RoboflowApi
+from airflow_facefog.hooks.roboflow_session import status_of
 
 if TYPE_CHECKING:
     import numpy as np

@@ -12,7 +12,8 @@ from standin import GOOD_KEY, StandIn
 from airflow_facefog.core.errors import ConfigurationError, PermanentError, TransientError
 from airflow_facefog.detectors.roboflow import http
 from airflow_facefog.detectors.roboflow.access import Access, Secret
-from airflow_facefog.hooks.roboflow_api import ProjectRef, RoboflowApi, ask_once, status_of
+from airflow_facefog.hooks.roboflow_api import ProjectRef, RoboflowApi, ask_once
+from airflow_facefog.hooks.roboflow_session import status_of
 
 FACES = ProjectRef("stand-in", "faces")
 
@@ -130,6 +131,12 @@ def test_every_status_is_a_clear_error_without_the_key(standin: StandIn, status:
     assert isinstance(caught.value, TransientError) == (status in (429, 500, 502, 503, 504))
     assert status_of(caught.value) == status
     assert GOOD_KEY not in told(caught.value)
+
+
+def test_a_missing_project_is_told_in_words_of_projects(standin: StandIn) -> None:
+    """The session's own table speaks of models and pictures."""
+    with pytest.raises(ConfigurationError, match=r"no such workspace, project.*it says: .*'nothing'"):
+        api_to(standin).project(ProjectRef("stand-in", "nothing"))
 
 
 @pytest.mark.parametrize("fault", ["stall", "reset", "html", "truncate", "redirect", "flood"])
