@@ -70,7 +70,7 @@ def detect_to_parquet(
 
 
 def _items(root: Place, listed: Any) -> Iterator[Item]:
-    from airflow_facefog.job.batch import make_item
+    from airflow_facefog.job.opening import make_item
 
     for item in listed:
         yield make_item(root, item.key, item.size, item.etag, keys=KeyRing.from_master(None))

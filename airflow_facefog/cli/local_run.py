@@ -81,7 +81,7 @@ def run_job(
 def _planned_before(request: PlanRequest, run_key: str) -> list[dict[str, Any]]:
     """The batches of a plan that this request would make again; its source was listed then and is not listed anew."""
     from airflow_facefog.detectors import normalise
-    from airflow_facefog.job.batch import open_plan
+    from airflow_facefog.job.opening import open_plan
     from airflow_facefog.job.plan import find_plan
 
     batches = find_plan(request.audit, run_key)

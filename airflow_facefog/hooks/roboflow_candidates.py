@@ -13,9 +13,9 @@ from airflow_facefog.core.policy import Limits
 from airflow_facefog.core.raw import RawImage
 from airflow_facefog.core.records import Action, Reason, Status
 from airflow_facefog.hooks.roboflow_upload import Annotation, Candidate
-from airflow_facefog.job.batch import make_item, open_plan
 from airflow_facefog.job.listing import list_source
 from airflow_facefog.job.model import Place, Plan, RootOpener
+from airflow_facefog.job.opening import make_item, open_plan
 from airflow_facefog.job.source import Item, Source
 
 if TYPE_CHECKING:

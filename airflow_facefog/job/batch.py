@@ -6,59 +6,34 @@ bytes out.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from airflow_facefog.core.errors import ConfigurationError, FogError, PlanMismatchError
+from airflow_facefog.core.errors import FogError
 from airflow_facefog.core.raw import sealed
 from airflow_facefog.core.records import Status
 from airflow_facefog.job.attempt import AttemptLog, Past, read_past
 from airflow_facefog.job.cache import PredictionCache
-from airflow_facefog.job.model import Attempt, Place, Plan, RootOpener, open_root_plain
-from airflow_facefog.job.plan import item_uri, open_store
-from airflow_facefog.job.recipe import resolve_recipe
+from airflow_facefog.job.model import Attempt, RootOpener, open_root_plain
+from airflow_facefog.job.opening import Job, load_predictions, make_engine, open_job
 from airflow_facefog.job.rows import Result, Rows, published
-from airflow_facefog.job.source import Item, Source
 from airflow_facefog.job.worker import Worker, run_in_order
 
 if TYPE_CHECKING:
-    from airflow_facefog.core.detector import Detector
     from airflow_facefog.core.keys import KeyRing
     from airflow_facefog.detectors.roboflow.access import AccessOpener
     from airflow_facefog.job.engine import Engine
     from airflow_facefog.publish.protocol import Publisher
-    from airflow_facefog.publish.store import Store
 
 MICRO_IMAGES = 64
 MICRO_BYTES = 128_000_000
 """A micro-batch is published when it holds this much: intents durable, then the objects."""
 
 Progress = Callable[[int], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """One opened batch: plan, stores, items."""
-
-    plan: Plan
-    batch_id: str
-    items: tuple[Item, ...]
-    audit: Store
-    destination: Store
-    source: Source
-    keys: KeyRing
-    open_access: AccessOpener | None = None
-
-    def detector(self) -> Detector:
-        """The plan's detector, with this process's rights."""
-        from airflow_facefog.detectors import resolve
-
-        return resolve(self.plan.detector, self.open_access, self.plan.policy.allow_remote_inference)
 
 
 @sealed
@@ -81,52 +56,6 @@ def run_batch(
     return {"plan": plan, "batch": batch, "batch_id": job.batch_id, **commit["counts"]}
 
 
-def open_job(
-    plan_uri: str, batch_uri: str, keys: KeyRing, open_root: RootOpener, audit_conn_id: str | None,
-    open_access: AccessOpener | None = None,
-) -> Job:  # fmt: skip
-    """Open plan, batch and stores, and check that this process has the plan's recipe.
-
-    Raises ConfigurationError when plan or batch is missing, PlanMismatchError when the recipe is another.
-    """
-    plan, audit = open_plan(plan_uri, open_root, audit_conn_id)
-    batch_id = batch_uri.rpartition("/")[2].removesuffix(".json")
-    _, recipe = resolve_recipe(plan.detector, plan.policy, keys, open_access)
-    if recipe != plan.recipe_hash:
-        raise PlanMismatchError(
-            "policy, model, key or fog version differ from the plan's "
-            f"(recipe {recipe[:12]} here, {plan.recipe_hash[:12]} planned); clear the list task too"
-        )
-    body = audit.get(plan.batch_key(batch_id))
-    if body is None:
-        raise ConfigurationError(f"batch {batch_id} of run {plan.run_key} is not in the audit; clear the list task")
-    items = tuple(make_item(plan.source, *entry, keys=keys) for entry in json.loads(body)["items"])
-    source = Source(
-        open_root(plan.source.uri, plan.source.conn_id),
-        local_root=plan.source.local_path if plan.source.is_local else None,
-        max_bytes=plan.policy.limits.max_bytes,
-    )
-    return Job(plan, batch_id, items, audit, open_store(plan.destination, open_root), source, keys, open_access)
-
-
-def open_plan(plan_uri: str, open_root: RootOpener, audit_conn_id: str | None) -> tuple[Plan, Store]:
-    """Read ``plan.json`` and open its audit store. Raises ConfigurationError when there is no such plan."""
-    root, found, rest = plan_uri.rpartition("/plans/")
-    if not found:
-        raise ConfigurationError("this is not the URI of a plan; pass on what the list task returned")
-    audit = open_store(Place(root, audit_conn_id), open_root)
-    data = audit.get(f"plans/{rest}")
-    if data is None:
-        raise ConfigurationError("the plan is not in the audit; clear the list task")
-    return Plan.from_json(json.loads(data)), audit
-
-
-def make_item(root: Place, key: str, size: int, etag: str, *, keys: KeyRing) -> Item:
-    """Name an item by its ``source_ref``; its group names its folder."""
-    uri = item_uri(root, key)
-    return Item(keys.source_ref(uri), key, size, etag, keys.source_ref(uri.rpartition("/")[0])[:16])
-
-
 def _attempt(
     job: Job, attempt: Attempt, workers: int | None, on_progress: Progress | None, predictions: Mapping[str, bytes]
 ) -> dict[str, Any]:
@@ -144,23 +73,6 @@ def _attempt(
             with_engine.close()
     finally:
         marks.end()
-
-
-def make_engine(job: Job, *, isolate: bool) -> Engine:
-    """In this process, or a spawned child after an earlier attempt died without an exception."""
-    from airflow_facefog.job.machine import calm_process
-
-    calm_process()
-    if isolate:
-        from airflow_facefog.detectors import open_accesses
-        from airflow_facefog.job.child import ChildEngine
-
-        return ChildEngine(
-            job.plan.detector, open_accesses(job.plan.detector, job.open_access), job.plan.policy, job.keys
-        )
-    from airflow_facefog.job.engine import LocalEngine
-
-    return LocalEngine(job.detector(), job.plan.policy, job.keys)
 
 
 class BatchRun:
@@ -219,12 +131,9 @@ class BatchRun:
     def _publish(self, micro: Sequence[Result]) -> list[Result]:
         from airflow_facefog.publish.protocol import Pending
 
-        pending: list[Pending] = []
-        for result in micro:
-            if result.encoded is not None:
-                pending.append(self._pending(result))
-        if not micro:
-            return []
+        if all(result.image.status == Status.SKIPPED for result in micro):
+            return list(micro)  # nothing was looked at
+        pending: list[Pending] = [self._pending(result) for result in micro if result.encoded is not None]
         self._engine.check_canary()
         self._marks.sent(self._engine.egress())  # now: an attempt that is killed has no end to say it at
         if not pending:
@@ -278,15 +187,3 @@ class BatchRun:
             "intents": self._publisher.parts,
         }
         return write_commit(job.audit, job.plan.commit_key(job.batch_id), self._attempt.attempt_id, body)
-
-
-def load_predictions(job: Job, uri: str | None) -> dict[str, bytes]:
-    """Read stored predictions: ``source_ref`` → line. A missing file means detecting again, never "nothing found"."""
-    if not uri:
-        return {}
-    data = job.audit.get(uri.removeprefix(job.audit.uri()).lstrip("/")) or b""
-    lines: dict[str, bytes] = {}
-    for line in data.splitlines():
-        reference, _, entry = line.partition(b" ")
-        lines[reference.decode("ascii", "replace")] = entry
-    return lines

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 from airflow_facefog.core.errors import GateError
 from airflow_facefog.core.raw import sealed
 from airflow_facefog.core.records import Status
-from airflow_facefog.job.batch import open_plan
 from airflow_facefog.job.gate import Row, Tables, collect, read_table
 from airflow_facefog.job.model import Attempt, Plan, RootOpener, open_root_plain
+from airflow_facefog.job.opening import open_plan
 from airflow_facefog.job.plan import ensure_sources, open_store
 
 if TYPE_CHECKING:
@@ -56,9 +56,7 @@ def finalise(
     try:
         tables = _tables(frozen, keys, audit, destination, home, attempt)
     except GateError:
-        if sql is not None:
-            counts = {**dict.fromkeys(COUNTS, 0), "listed": frozen.listed}
-            sql.write_run({**run_row(frozen, counts, None, read_egress(frozen, audit)), "status": "failed"}, [], [])
+        _record_failure(frozen, audit, home, sql)
         raise
     if sql is None:
         tables = replace(tables, detections=None, intents=None)  # only SQL needs them from here on: most of the memory
@@ -68,6 +66,7 @@ def finalise(
     manifest = json.loads(data)
     run = {**manifest["run"], "manifest_uri": manifest_uri, "manifest_sha256": digest}
     _compact(audit, f"{home}/run.parquet", "facefog_run", [run])
+    audit.delete(f"{home}/incomplete.json")
     record_refusals(
         audit,
         recipe_hash=frozen.recipe_hash,
@@ -82,6 +81,15 @@ def finalise(
         "plan_uri": plan, "delta_uri": result.delta_uri, "snapshot_seq": result.seq, "manifest_uri": manifest_uri,
         "manifest_sha256": digest, "changed": result.changed, "counts": manifest["counts"],
     }  # fmt: skip
+
+
+def _record_failure(plan: Plan, audit: Store, home: str, sql: SqlSink | None) -> None:
+    """The run's row with status ``failed``; finishing the run later replaces it."""
+    counts = {**dict.fromkeys(COUNTS, 0), "listed": plan.listed}
+    run = {**run_row(plan, counts, None, read_egress(plan, audit)), "status": "failed"}
+    _compact(audit, f"{home}/run.parquet", "facefog_run", [run])
+    if sql is not None:
+        sql.write_run(run, [], [])
 
 
 def _tables(plan: Plan, keys: KeyRing, audit: Store, destination: Store, home: str, attempt: Attempt) -> Tables:

@@ -82,7 +82,7 @@ def gate(plan: Plan, images: Any) -> str | None:
     if bad > plan.policy.max_quarantined * listed:
         return (
             f"{bad} of {listed} images were quarantined or failed, above max_quarantined {plan.policy.max_quarantined}; "
-            "look at their reasons in the audit, or allow more in the policy"
+            "look at their reasons in the audit, or allow more in the policy and clear the list task too"
         )
     return None
 

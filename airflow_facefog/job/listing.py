@@ -177,13 +177,26 @@ def remote_etag(info: dict[str, Any]) -> str:
     return f"{moment}-{info.get('size')}"
 
 
+def item_folders(sources: Sequence[str]) -> list[Place]:
+    """Every folder that directly holds one of the explicit ``sources``, once each."""
+    places = map(Place.parse, sources)
+    return sorted(
+        {Place(f"{place.uri.partition('://')[0]}://{_folder(place)}", place.conn_id) for place in places},
+        key=lambda place: place.uri,
+    )
+
+
+def _folder(place: Place) -> str:
+    return os.path.dirname(place.uri.partition("://")[2])
+
+
 def _list_explicit(sources: Sequence[str], source: Place, open_root: RootOpener) -> Listing:
     if not sources:
         return Listing(source, ())
     places = sorted({Place.parse(uri) for uri in sources}, key=lambda place: place.uri)
     if len({(place.conn_id, place.uri.partition("://")[0]) for place in places}) > 1:
         raise ConfigurationError("the listed images lie in several stores or connections; plan one run for each")
-    folder = os.path.commonpath([os.path.dirname(place.uri.partition("://")[2]) for place in places])
+    folder = os.path.commonpath([_folder(place) for place in places])
     root = Place(f"{places[0].uri.partition('://')[0]}://{folder}", places[0].conn_id)
     items = []
     for place in places:

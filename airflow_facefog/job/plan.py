@@ -18,7 +18,7 @@ from airflow_facefog.core.detector import DetectorInfo
 from airflow_facefog.core.errors import ConfigurationError
 from airflow_facefog.core.raw import sealed
 from airflow_facefog.core.regions import FOG_VERSION
-from airflow_facefog.job.listing import Listed, Listing, list_source
+from airflow_facefog.job.listing import Listed, Listing, item_folders, list_source, split_glob
 from airflow_facefog.job.model import Place, Plan, PlanRequest, RootOpener, make_run_key, open_root_plain
 from airflow_facefog.job.places import check_apart
 from airflow_facefog.job.recipe import check_classes, resolve_recipe
@@ -45,22 +45,26 @@ def make_plan(
 
     Raises ConfigurationError (overlapping or missing places), PolicyError (unsafe or impossible policy),
     PlanMismatchError (the destination's dataset.json disagrees), StoreError (a store is down).
+
+    An unsealed plan is returned unchanged, unless the policy allows another share of bad images (or what else is no part
+    of the recipe): then the next generation is planned, or a run that its gate refused could never be finished.
     """
     from airflow_facefog.publish.dataset import fix_dataset
 
     info, recipe = resolve_recipe(request.detector, request.policy, keys, open_access)
     check_classes(request.policy, info)
-    check_apart(_listing_root(request), request.destination, request.audit)
+    _check_places(request)
     audit = open_store(request.audit, open_root)
     destination = open_store(request.destination, open_root)
     run_key = make_run_key(request.identity, request.destination, recipe)
     generation, existing = _newest(audit, run_key)
-    if existing is not None and not _sealed(audit, run_key, generation):
+    unsealed = existing is not None and not _sealed(audit, run_key, generation)
+    if existing is not None and unsealed and existing.policy == request.policy:
         log.info("plan of run %s generation %s is there and unsealed: returned unchanged", run_key, generation)
         ensure_sources(existing, keys, audit)
         return batch_refs(existing, audit)
     listing = list_source(request.source, request.sources, open_root)
-    check_apart(listing.root, request.destination, request.audit)
+    _check_places(request, listing.root)
     fix_dataset(
         destination, dataset=request.dataset, audit_uri=request.audit.uri, layout=request.layout,
         id_scheme=keys.id_scheme, key_id=keys.key_id,
@@ -83,9 +87,9 @@ def preview(
     """Say what ``make_plan`` would do; writes nothing. Raises as it does."""
     info, recipe = resolve_recipe(request.detector, request.policy, keys, open_access)
     check_classes(request.policy, info)
-    check_apart(_listing_root(request), request.destination, request.audit)
+    _check_places(request)
     listing = list_source(request.source, request.sources, open_root)
-    check_apart(listing.root, request.destination, request.audit)
+    _check_places(request, listing.root)
     return {
         "run_key": make_run_key(request.identity, request.destination, recipe),
         "listed": len(listing.items),
@@ -158,10 +162,11 @@ def batch_id_of(items: Sequence[Listed]) -> str:
     return hashlib.sha256(b"facefog/batch/1\0" + text.encode()).hexdigest()[:16]
 
 
-def _listing_root(request: PlanRequest) -> Place:
-    from airflow_facefog.job.listing import split_glob
-
-    return split_glob(request.source)[0]
+def _check_places(request: PlanRequest, root: Place | None = None) -> None:
+    """Explicit images count by their own folders: the folder that they share may well hold the destination too."""
+    folders = item_folders(request.sources) if request.sources else [root or split_glob(request.source)[0]]
+    for folder in folders:
+        check_apart(folder, request.destination, request.audit)
 
 
 def _listing_id(request: PlanRequest) -> str:

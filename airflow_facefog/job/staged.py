@@ -10,10 +10,11 @@ from airflow_facefog.core.pipeline import look
 from airflow_facefog.core.predictions import seal_prediction
 from airflow_facefog.core.raw import sealed
 from airflow_facefog.job.attempt import AttemptLog, read_past
-from airflow_facefog.job.batch import Job, open_job, run_batch
+from airflow_facefog.job.batch import run_batch
 from airflow_facefog.job.cache import PredictionCache
 from airflow_facefog.job.engine import close_detector, egress_of
 from airflow_facefog.job.model import Attempt, RootOpener, open_root_plain
+from airflow_facefog.job.opening import Job, open_job
 from airflow_facefog.job.worker import run_in_order
 
 if TYPE_CHECKING:

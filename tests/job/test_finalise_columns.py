@@ -63,8 +63,8 @@ def test_the_gate_counts(tmp_path: Path, statuses: list[str], says: str | None) 
     """Three were listed: only statuses that add up to three and are good enough pass."""
     world = World(tmp_path)
     world.photos(3)
-    from airflow_facefog.job.batch import open_plan
     from airflow_facefog.job.model import open_root_plain
+    from airflow_facefog.job.opening import open_plan
 
     plan, _ = open_plan(make_plan(world.request(), KEYS)[0]["plan"], open_root_plain, None)
     rows = [asdict(ImageRecord("r", 0, f"s{n}", status, "b", "a")) for n, status in enumerate(statuses)]
@@ -74,8 +74,8 @@ def test_the_gate_counts(tmp_path: Path, statuses: list[str], says: str | None) 
 
 def test_one_source_twice_does_not_add_up(tmp_path: Path) -> None:
     """As many rows as were listed, but two of them for one item: refused."""
-    from airflow_facefog.job.batch import open_plan
     from airflow_facefog.job.model import open_root_plain
+    from airflow_facefog.job.opening import open_plan
 
     world = World(tmp_path)
     world.photos(2)

@@ -19,10 +19,11 @@ from airflow_facefog.core.policy import FogPolicy
 from airflow_facefog.core.raw import RawImage
 from airflow_facefog.job import batch, child
 from airflow_facefog.job.attempt import AttemptLog
-from airflow_facefog.job.batch import open_plan, run_batch
+from airflow_facefog.job.batch import run_batch
 from airflow_facefog.job.child import ChildEngine
 from airflow_facefog.job.finalise import finalise
 from airflow_facefog.job.model import open_root_plain
+from airflow_facefog.job.opening import open_plan
 from airflow_facefog.job.plan import make_plan
 
 

@@ -23,9 +23,10 @@ from airflow_facefog.core.errors import ImageError
 from airflow_facefog.core.keys import KeyRing
 from airflow_facefog.core.policy import load_policy
 from airflow_facefog.core.raw import RawImage
-from airflow_facefog.job.batch import open_job, run_batch
+from airflow_facefog.job.batch import run_batch
 from airflow_facefog.job.finalise import finalise
 from airflow_facefog.job.model import Place, open_root_plain
+from airflow_facefog.job.opening import open_job
 from airflow_facefog.job.plan import make_plan, preview
 from airflow_facefog.job.staged import detect_batch, fog_detected_batch
 
@@ -199,8 +200,8 @@ def test_reprs_and_results_tell_nothing(world: World, caplog: pytest.LogCaptureF
     from jobkit import MarkerDetector
 
     from airflow_facefog.core.pipeline import cover, look
-    from airflow_facefog.job.batch import make_engine
     from airflow_facefog.job.listing import list_source
+    from airflow_facefog.job.opening import make_engine
     from airflow_facefog.publish.done import DoneIndex
 
     caplog.set_level(logging.DEBUG)

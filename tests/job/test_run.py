@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 from jobkit import KEYS, World, attempt, audit_rows, picture, run, save
 
+from airflow_facefog.audit.parquet import from_parquet
 from airflow_facefog.core.errors import (
     ConfigurationError,
     GateError,
@@ -374,3 +376,46 @@ def test_a_vanished_object_stops_the_run(world: World) -> None:
     next(p for p in (world.clean / "data").rglob("*") if p.is_file()).unlink()
     with pytest.raises(GateError, match="missing"):
         finalise(ref["plan"], attempt=attempt(), keys=KEYS)
+
+
+def test_a_refused_gate_can_be_opened_by_the_policy(world: World) -> None:
+    """After a refusal the run's row says failed; allowing more and planning again finishes the run."""
+    world.photos(2)
+    (world.raw / "x").write_bytes(b"no picture")
+    with pytest.raises(GateError, match="clear the list task"):
+        run(world.request())
+    folder = next(world.audit.glob("runs/*/0"))
+    assert from_parquet("facefog_run", (folder / "run.parquet").read_bytes())[0]["status"] == "failed"
+    assert (folder / "incomplete.json").exists()
+    allowed = world.request()
+    result = run(replace(allowed, policy=load_policy({**allowed.policy.canonical(), "max_quarantined": 0.5})))
+    assert (result["counts"]["published"], result["counts"]["quarantined"]) == (2, 1)
+    assert "/1/manifest.json" in result["manifest_uri"]
+
+
+def test_a_finished_run_leaves_no_word_of_its_earlier_failure(world: World) -> None:
+    """incomplete.json goes and the row says final once the missing batch was cleared."""
+    world.photos(8)
+    refs = make_plan(world.request(), KEYS)
+    with pytest.raises(GateError):
+        finalise(refs[0]["plan"], attempt=attempt(), keys=KEYS)
+    for ref in refs:
+        run_batch(ref["plan"], ref["batch"], attempt=attempt(), keys=KEYS)
+    finalise(refs[0]["plan"], attempt=attempt(), keys=KEYS)
+    folder = next(world.audit.glob("runs/*/0"))
+    assert from_parquet("facefog_run", (folder / "run.parquet").read_bytes())[0]["status"] == "final"
+    assert not (folder / "incomplete.json").exists()
+
+
+def test_skipped_images_cost_no_canary(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch in which everything was done before shows its detector one canary, not one per micro-batch."""
+    from airflow_facefog.detectors import canary
+    from airflow_facefog.job import batch
+
+    world.photos(6)
+    run(world.request("run-1"))
+    seen: list[object] = []
+    monkeypatch.setattr(batch, "MICRO_IMAGES", 2)
+    monkeypatch.setattr(canary, "check_canary", seen.append)
+    assert run(world.request("run-2", batch_images=100))["counts"]["skipped"] == 6
+    assert len(seen) == 1
