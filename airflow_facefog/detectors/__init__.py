@@ -82,10 +82,16 @@ def _build(target: str, options: dict[str, Any]) -> Detector:
             f"detector factory {target!r} cannot be imported ({type(error).__name__}); "
             "install its package in every worker and check the spelling"
         ) from None
+    detector, refused = None, False
     try:
         detector = factory(**options)
-    except TypeError as error:
-        raise ConfigurationError(f"detector factory {target!r} does not take these options: {error}") from None
+    except TypeError:  # told outside: its text is the factory's own and may quote values of options
+        refused = True
+    if refused:
+        given = ", ".join(map(repr, sorted(options))) or "no option"
+        raise ConfigurationError(
+            f"detector factory {target!r} fails with a TypeError when given {given}; check the names and types that it takes"
+        )
     if not (hasattr(detector, "info") and callable(getattr(detector, "detect", None))):
         raise ConfigurationError(f"{target!r} returned a {type(detector).__name__} without `info` and `detect`")
     return cast("Detector", detector)

@@ -118,6 +118,22 @@ def test_factories_that_do_not_work_are_configuration_errors(factory, options):
         resolve({"kind": "python", "factory": factory, "options": options})
 
 
+def make_talkative(**options):
+    """A factory whose error quotes what it was given."""
+    raise TypeError(f"cannot use {options}")
+
+
+@pytest.mark.parametrize(
+    ("options", "named"), [({"token": "s3cr3t", "mode": "s3cr3t"}, "'mode', 'token'"), ({}, "no option")]
+)
+def test_a_factorys_own_words_are_not_repeated(options, named):
+    """The error names our factory and the options, and neither it nor its context holds a value."""
+    with pytest.raises(ConfigurationError, match=named) as caught:
+        resolve({"kind": "python", "factory": f"{__name__}:make_talkative", "options": options})
+    assert not any(text in str(caught.value) for text in ("s3cr3t", "cannot use"))
+    assert caught.value.__context__ is None
+
+
 def test_reading_specs_loads_nothing_heavy():
     """Dag parsing normalises specs and resolves the embedded detector without numpy, cv2 or onnxruntime."""
     code = (
