@@ -19,6 +19,7 @@ from airflow_facefog.detectors.roboflow.access import Access, Secret
 from airflow_facefog.detectors.roboflow.detector import RoboflowDetector
 from airflow_facefog.detectors.roboflow.faults import redact, retry_after_s
 from airflow_facefog.detectors.roboflow.pace import BREAK_AFTER, COOL_S, Pace
+from airflow_facefog.job import child
 
 PICTURE = np.full((40, 60, 3), 90, np.uint8)
 KEY = "rf_SECRETkey123"
@@ -177,6 +178,85 @@ def test_a_slow_server_ends_at_the_deadline(drip, monkeypatch):
             detector.detect(PICTURE, 0.1)
         release.set()
     assert detector.egress()["127.0.0.1"]["calls"] == 2
+
+
+class SlowServer:
+    """Stands for ``time`` in the client: each request that the server gets takes ``seconds``."""
+
+    def __init__(self, reply, seconds):
+        self.reply = reply
+        self.seconds = seconds
+        self.taken = 0.0
+
+    def monotonic(self):
+        """The real clock and what the answers took."""
+        return time.monotonic() + self.taken
+
+    def sleep(self, seconds):
+        """A wait takes no real time."""
+        self.taken += seconds
+
+    def __call__(self, asked):
+        """The reply, later."""
+        self.taken += self.seconds
+        return self.reply(asked)
+
+
+def full_below(asked):
+    """A server of one box at most, whose list is full unless asked from higher up."""
+    return predictions(asked, [box()] if asked.params["confidence"] == "10" else [])
+
+
+def too_large(asked):
+    """It refuses every size."""
+    return Answer(b"", 413)
+
+
+def failing(asked):
+    """It never works."""
+    return Answer(b"", 502)
+
+
+@pytest.mark.parametrize(
+    ("width", "reply", "seconds", "sent", "says"),
+    [
+        (1000, predictions, 100, 3, "too slow"),
+        (1000, full_below, 50, 5, "too slow"),
+        (60, full_below, 250, 1, "too slow"),
+        (60, too_large, 250, 1, "too slow"),
+        (60, failing, 100, 3, "answered 502"),
+        (1000, failing, 100, 3, "answered 502"),
+    ],
+    ids=["windows", "windows asked twice", "asked twice", "halved", "tried again", "windows tried again"],
+)
+def test_all_requests_for_one_picture_share_one_deadline(width, reply, seconds, sent, says, monkeypatch):
+    """However they come about, the last of them starts within 240 s; then the task is tried again, no picture is blamed."""
+    slow = SlowServer(reply, seconds)
+    monkeypatch.setattr(http, "time", slow)
+    access = {"rate_per_s": 1000.0, "timeout_s": 100.0}
+    with TinyServer(slow).run() as server:
+        detector = RoboflowDetector("faces/3", Access(Secret(KEY), server.url, **access), max_detections=1)
+        with pytest.raises(TransientError, match=says) as caught:
+            detector.detect(np.full((40, width, 3), 90, np.uint8), 0.1)
+        assert server.count == sent
+    assert type(caught.value) is TransientError
+
+
+@pytest.mark.parametrize(("width", "reply", "sent"), [(1000, predictions, 12), (1000, full_below, 24)])
+def test_many_requests_within_the_deadline_are_an_answer(width, reply, sent, monkeypatch):
+    """The next picture has the whole time again."""
+    slow = SlowServer(reply, 200 / sent)
+    monkeypatch.setattr(http, "time", slow)
+    with TinyServer(slow).run() as server:
+        detector = RoboflowDetector("faces/3", Access(Secret(KEY), server.url, rate_per_s=1000.0), max_detections=1)
+        for _ in range(2):
+            assert not detector.detect(np.full((40, width, 3), 90, np.uint8), 0.1)
+        assert server.count == 2 * sent
+
+
+def test_the_deadline_comes_before_the_childs():
+    """A minute is left for the picture itself before the parent takes its process for hung."""
+    assert http.BUDGET_S + 60 <= child.IMAGE_TIMEOUT_S
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from airflow_facefog.detectors.frame import Window, check_pixels, windows
 from airflow_facefog.detectors.roboflow.access import Access
 from airflow_facefog.detectors.roboflow.answer import Labels, is_full, read_answer
 from airflow_facefog.detectors.roboflow.guard import Gate
-from airflow_facefog.detectors.roboflow.http import Session, TooLargeError
+from airflow_facefog.detectors.roboflow.http import Session, TooLargeError, deadline
 from airflow_facefog.detectors.roboflow.model_ids import ModelId, parse_model_id
 
 if TYPE_CHECKING:
@@ -90,12 +90,14 @@ class RoboflowDetector:
         """Return everything with confidence >= ``floor`` in (h, w, 3) uint8 BGR, best first.
 
         Pictures beyond 3:1 are asked about in overlapping windows. Raises ImageError (an answer that cannot be
-        believed, too many regions), TransientError (after bounded retries) and PermanentError (key, model, settings).
+        believed, too many regions), TransientError (after bounded retries, or when all requests for this picture together
+        take longer than ``http.BUDGET_S``) and PermanentError (key, model, settings).
         """
+        ends = deadline()
         width, height = check_pixels(pixels)
         whole = min(width, height) < STRIP
         parts = [Window(0, 0, width, height)] if whole else list(windows(width, height))
-        seen = [self._look(pixels, part, max(floor, LOWEST)) for part in parts]
+        seen = [self._look(pixels, part, max(floor, LOWEST), ends) for part in parts]
         found = {detection for part in seen for detection in part}
         used = [part.floor for part in seen if part.floor is not None]
         return Detections(sorted(found, key=_order), max(used, default=None))
@@ -121,15 +123,15 @@ class RoboflowDetector:
         """Close the connections; the next ``detect`` opens new ones."""
         self._session.close()
 
-    def _look(self, pixels: Pixels, window: Window, floor: float) -> Detections:
+    def _look(self, pixels: Pixels, window: Window, floor: float, ends: float) -> Detections:
         """One window: ask from ``ASKED_FLOOR`` (or ``floor``, if lower), once more higher up when the server is full."""
         asked = min(ASKED_FLOOR, floor)
-        sent, answer = self._ask(pixels, window, asked)
+        sent, answer = self._ask(pixels, window, asked, ends)
         if not is_full(answer, self._max_detections):
             return Detections(read_answer(answer, sent, self._labels, floor), None)
         higher = max(self._raise_to, floor)
         if higher > asked:
-            sent, answer = self._ask(pixels, window, higher)
+            sent, answer = self._ask(pixels, window, higher, ends)
         if higher <= asked or is_full(answer, self._max_detections):
             raise ImageError(
                 Reason.TOO_MANY_DETECTIONS,
@@ -138,24 +140,24 @@ class RoboflowDetector:
             )
         return Detections(read_answer(answer, sent, self._labels, higher), higher if higher > floor else None)
 
-    def _ask(self, pixels: Pixels, window: Window, confidence: float) -> tuple[Sent, Any]:
+    def _ask(self, pixels: Pixels, window: Window, confidence: float, ends: float) -> tuple[Sent, Any]:
         """Send one window; when it is too large for the server, once more at half its size."""
         from airflow_facefog.detectors.roboflow.prepare import prepare
 
         sent = prepare(pixels, window, self._max_side)
         try:
-            return sent, self._call(sent, confidence)
+            return sent, self._call(sent, confidence, ends)
         except TooLargeError:
             smaller = prepare(pixels, window, max(sent.long_side // 2, 1), len(sent.data) // 2)
         try:
-            return smaller, self._call(smaller, confidence)
+            return smaller, self._call(smaller, confidence, ends)
         except TooLargeError:
             refused = len(smaller.data)
         raise DetectorError(
             f"the Roboflow server refuses pictures of {refused} bytes as too large (413); lower max_side, or raise its limit"
         )
 
-    def _call(self, sent: Sent, confidence: float) -> Any:
+    def _call(self, sent: Sent, confidence: float, ends: float) -> Any:
         parameters = {
             "confidence": as_percent(confidence),
             "overlap": as_percent(self._overlap),
@@ -164,7 +166,7 @@ class RoboflowDetector:
             "disable_preproc_static_crop": "true",  # a crop set up for training would leave the rest unseen
             "format": "json",
         }
-        return self._session.post_picture(f"/{self.model.path}", parameters, sent.data)
+        return self._session.post_picture(f"/{self.model.path}", parameters, sent.data, ends)
 
     def _fingerprint(self) -> str:
         settings = [self._overlap, self._max_detections, self._max_side, self._raise_to, self._labels.canonical()]

@@ -30,7 +30,7 @@ LONGEST_WAIT_S = 20.0
 PATIENCE_S = 60.0
 """A server that wants more time than this is left to Airflow's own retry: the worker's slot is free meanwhile."""
 BUDGET_S = 240.0
-"""One call with all its tries ends within this, below the 300 s after which a child process counts as hung."""
+"""All tries of all calls for one picture end within this, below the 300 s after which a child process counts as hung."""
 MAX_ANSWER = 16_000_000
 MIN_BILLED_S = 0.1
 CREDIT_S = 500.0
@@ -55,23 +55,25 @@ class Session:
     def __repr__(self) -> str:
         return f"Session({self._host})"
 
-    def post_picture(self, path: str, params: Mapping[str, str], jpeg: bytes) -> Any:
+    def post_picture(self, path: str, params: Mapping[str, str], jpeg: bytes, ends: float) -> Any:
         """Send one picture as multipart part ``file``; return the JSON answer. Raises as ``call`` does."""
-        return self.call("POST", path, params=params, files={"file": ("image.jpg", jpeg, "image/jpeg")})
+        return self.call("POST", path, params=params, files={"file": ("image.jpg", jpeg, "image/jpeg")}, ends=ends)
 
     @sealed
     def call(
         self, method: str, path: str, *, params: Mapping[str, str] | None = None, json_body: Any = None,
-        files: Any = None,
+        files: Any = None, ends: float | None = None,
     ) -> Any:  # fmt: skip
         """Return the JSON of a 2xx answer to a request that may safely be sent twice.
 
+        ``ends``: on the monotonic clock, when the caller's time is over; see ``deadline``.
         Raises TransientError (``retry_after_s`` says when) after bounded tries, PermanentError for everything that a
         retry repeats (TooLargeError for 413), ImageError for an answer longer than ``MAX_ANSWER`` bytes.
         """
         import tenacity
 
-        ends = time.monotonic() + min(BUDGET_S, TRIES * self._access.timeout_s)
+        ends = min(deadline() if ends is None else ends, time.monotonic() + TRIES * self._access.timeout_s)
+        _check_time(ends)
         request = {"method": method, "url": self._base_url + path, "params": dict(params or {})}
         request |= {"json": json_body} if json_body is not None else {}
         request |= {"files": files} if files is not None else {}
@@ -197,6 +199,20 @@ class Session:
         if isinstance(error, (httpcore.NetworkError, httpcore.RemoteProtocolError, httpcore.ProxyError)):
             return FaultError(f"the connection to Roboflow server {self._host} failed ({type(error).__name__})")
         return error
+
+
+def deadline() -> float:
+    """When work that starts now must end, on the monotonic clock."""
+    return time.monotonic() + BUDGET_S
+
+
+def _check_time(ends: float) -> None:
+    """Send nothing that could not be waited for: the breaker must not count it as the server's failure."""
+    if time.monotonic() >= ends:
+        raise TransientError(
+            f"the Roboflow server is too slow: the requests for one picture take more than {BUDGET_S:g} s; "
+            "try again later, lower max_side or split long pictures"
+        )
 
 
 def billed(headers: Mapping[str, str]) -> float:
