@@ -12,6 +12,7 @@ import pytest
 from airflow_facefog.core import errors
 from airflow_facefog.detectors.roboflow import faults
 from airflow_facefog.detectors.roboflow.access import Secret
+from airflow_facefog.hooks import roboflow_session
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = (ROOT / "docs" / "roboflow-errors.md").read_text()
@@ -23,23 +24,23 @@ CODE = sorted(
 SEEN_AS = {"FaultError": "TransientError", "UnresolvedError": "TransientError", "TooLargeError": "DetectorError"}
 """Kinds inside the package that reach a task as their parent, or end there."""
 SAID_ELSEWHERE = re.compile(
-    r"^the Roboflow server answered …(, a redirect.*| 413:.*)?$|^the Roboflow server answered (413|with)"
+    r"^the Roboflow API answered …: |^the Roboflow server answered …(, a redirect.*| 413:.*)?$|^the Roboflow server answered (413|with)"
 )
 """Messages of the table of statuses, and the frame around every ``_refused``."""
 TASKS = {errors.PermanentError: "fails at once", errors.TransientError: "is retried", errors.ImageError: "goes on"}
 
 
-def rows(columns: int) -> list[list[str]]:
+def rows(columns: int, page: str = PAGE) -> list[list[str]]:
     """Body rows of all tables with so many columns."""
     found = []
-    for line in PAGE.splitlines():
+    for line in page.splitlines():
         cells = [cell.strip() for cell in line.strip("|").split("|")]
         if line.startswith("| ") and len(cells) == columns and cells[0] not in ("answer", "message", "our error"):
             found.append(cells)
     return found
 
 
-STATUSES = rows(5)
+STATUSES, API_STATUSES = (rows(5, part) for part in PAGE.split("### By HTTP status, management API"))
 MESSAGES = [(row[0].strip("`"), row[1].strip("`"), row[2]) for row in rows(4)]
 
 
@@ -103,6 +104,12 @@ def test_statuses_of_the_code_have_rows_of_their_own() -> None:
     """What the code knows by number is explained by number, and nothing else is."""
     named = {int(row[0]) for row in STATUSES if row[0].isdigit()}
     assert named == set(faults._PERMANENT) | set(faults.TRANSIENT) | {413}
+
+
+def test_statuses_of_the_management_api() -> None:
+    """Where a status means something else for datasets and training, a row of its own says so."""
+    assert {int(row[0]) for row in API_STATUSES} == set(roboflow_session.MEANINGS)
+    assert {row[2] for row in API_STATUSES} == {"`ConfigurationError`"}
 
 
 def test_success_is_no_error() -> None:
