@@ -24,7 +24,9 @@ CODE = sorted(
 SEEN_AS = {"FaultError": "TransientError", "UnresolvedError": "TransientError", "TooLargeError": "DetectorError"}
 """Kinds inside the package that reach a task as their parent, or end there."""
 SAID_ELSEWHERE = re.compile(
-    r"^the Roboflow API answered …: |^the Roboflow server answered …(, a redirect.*| 413:.*)?$|^the Roboflow server answered (413|with)"
+    r"^the Roboflow API answered …: "
+    r"|^the Roboflow server answered …(, a redirect.*| 413:.*)?$"
+    r"|^the Roboflow server answered (413|with)"
 )
 """Messages of the table of statuses, and the frame around every ``_refused``."""
 TASKS = {errors.PermanentError: "fails at once", errors.TransientError: "is retried", errors.ImageError: "goes on"}
