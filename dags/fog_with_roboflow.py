@@ -29,6 +29,7 @@ def fog_with_roboflow():
             "name": "roboflow",
             "rules": {"face": {"min_confidence": 0.20}},  # Roboflow models are not calibrated: fog early
             "other_rule": {"min_confidence": 0.20},
+            "accept_no_canary": True,  # any model may come: with one of your own, give the detector a "canary" instead
             "allow_remote_inference": "{{ params.allow_remote_inference }}",
         },
         detector={

@@ -80,8 +80,8 @@ verify_worst_score float? worst check divided by its limit, at most 1
 refogged flag 1 when verify refused the first rendering and fill replaced it
 irreversible flag? 0 when a linkable method (pixelate, blur) was used
 encode_mode text? how the output was encoded, and what changed of depth or colour
-outside_psnr float? dB outside the regions; infinite when bit-equal
-t_read_ms float? milliseconds to read
+outside_psnr float? dB outside the regions, capped at 99; NULL for lossless files
+t_read_ms float? milliseconds to read; in a single pass also to decode
 t_detect_ms float? milliseconds to detect
 t_fog_ms float? milliseconds to fog, encode and verify
 t_write_ms float? milliseconds to publish, shared by its micro-batch

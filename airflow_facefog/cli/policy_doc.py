@@ -11,7 +11,8 @@ MEANINGS: Mapping[str, str] = {
     "name": "for people; recorded, decides nothing",
     "rules": "one entry per class name, compared without case; a class without an entry falls to `other_classes`",
     "rules.<class>.min_confidence": "fogged from this confidence on; above 0.5 takes `accept_high_threshold`",
-    "rules.<class>.margin": "added around the box; by default it depends on the class: face, plate, text or other",
+    "rules.<class>.margin": "added around the box; where not given it depends on the class: face, plate, text or other; "
+    "less than that takes `accept_small_margins`",
     "rules.<class>.margin.sides": "left and right, as a fraction of the width",
     "rules.<class>.margin.top": "as a fraction of the height",
     "rules.<class>.margin.bottom": "as a fraction of the height",
@@ -23,7 +24,8 @@ MEANINGS: Mapping[str, str] = {
     "limits.max_bytes": "largest source file",
     "limits.max_pixels": "largest picture, checked in the header before a pixel is decoded",
     "output.format": "format of published images; `source` keeps it where it can be written",
-    "output.quality": "of lossy formats; `source` takes the source's own, at least 50",
+    "output.quality": "of lossy formats; `source`: the source's IJG quality; at least 75 below 50; at least 90 for turned, "
+    "camera-table or colour-converted sources",
     "fill_color": "red, green, blue of `fill`",
     "record_floor": "detections below this confidence are not recorded; no rule may go lower",
     "max_recorded": "most detections recorded per image; what is fogged is never dropped",
@@ -32,6 +34,8 @@ MEANINGS: Mapping[str, str] = {
     "require_key": "a run without a master key is an error",
     "accept_linkable": "allow `pixelate` and `blur`, which can be matched to the source photo",
     "accept_high_threshold": "allow `min_confidence` above 0.5, which leaves out faces a detector is half sure of",
+    "accept_small_margins": "allow margins below the default of the class's kind: edges of faces may stay visible",
+    "accept_no_canary": "allow detectors without a canary: if one goes blind, images are published with nothing fogged",
     "allow_remote_inference": "allow detectors that send pictures to another host",
 }
 

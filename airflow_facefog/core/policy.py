@@ -8,111 +8,52 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from airflow_facefog.core.errors import PolicyError
+from airflow_facefog.core.rules import (
+    DEFAULT_MARGINS,
+    Family,
+    FogRule,
+    Frozen,
+    Margin,
+    Margins,
+    Method,
+    Shape,
+    class_family,
+)
+
+__all__ = [
+    "DEFAULT_MARGINS", "Family", "FogPolicy", "FogRule", "Limits", "Margin", "Margins", "Method", "OutputFormat", "Shape",
+    "class_family", "load_policy", "recipe_hash",
+]  # fmt: skip
 
 HIGH_THRESHOLD = 0.5
 """A rule above this misses what detectors commonly report for real faces: it takes ``accept_high_threshold: true``."""
 
 
-class Method(StrEnum):
-    """How a region is covered. ``pixelate`` and ``blur`` stay linkable to the source photo."""
-
-    FOG = "fog"
-    FILL = "fill"
-    PIXELATE = "pixelate"
-    BLUR = "blur"
-
-    @property
-    def linkable(self) -> bool:
-        """Whether covered pixels influence the output."""
-        return self in (Method.PIXELATE, Method.BLUR)
-
-
-class Shape(StrEnum):
-    """Outline of the fogged region; always covers the whole detection box, ``polygon`` aside."""
-
-    BOX = "box"
-    ELLIPSE = "ellipse"
-    POLYGON = "polygon"
-
-
-class Family(StrEnum):
-    """Kind of class, from its name: decides default margins and which methods are allowed."""
-
-    FACE = "face"
-    PLATE = "plate"
-    TEXT = "text"
-    OTHER = "other"
-
-
-def class_family(class_name: str) -> Family:
-    """Sort a class name into a family: ``license_plate`` → plate, ``Face_Mask`` → face, ``ocr`` → text."""
-    name = class_name.casefold().replace("-", "_").replace(" ", "_")
-    if "plate" in name or name in {"lp", "alpr", "anpr", "kennzeichen"}:
-        return Family.PLATE
-    if "text" in name or name in {"ocr", "document", "screen", "id_card", "signature"}:
-        return Family.TEXT
-    return Family.FACE if "face" in name or name == "head" else Family.OTHER
-
-
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, allow_inf_nan=False)
-
-
-Fraction = Annotated[float, Field(ge=0.0, le=2.0)]
-
-
-class Margin(_Frozen):
-    """Margin around a cluster's hull, as fractions of the hull's side (sides: of its width; top, bottom: of its height)."""
-
-    sides: Fraction = 0.20
-    top: Fraction = 0.20
-    bottom: Fraction = 0.20
-
-
-DEFAULT_MARGINS = {
-    Family.FACE: Margin(sides=0.20, top=0.35, bottom=0.25),
-    Family.PLATE: Margin(sides=0.10, top=0.15, bottom=0.15),
-    Family.TEXT: Margin(sides=0.10, top=0.15, bottom=0.15),
-    Family.OTHER: Margin(),
-}
-"""From measured coverage of faces (FOG numbers); plates and the rest are judgement."""
-
-
-class FogRule(_Frozen):
-    """What happens to one class: fogged at ``min_confidence`` (0..1) and above."""
-
-    min_confidence: Annotated[float, Field(ge=0.0, le=1.0)] = 0.25
-    margin: Margin | None = None
-    method: Method = Method.FOG
-    shape: Shape = Shape.BOX
-
-    def margin_for(self, class_name: str) -> Margin:
-        """The rule's margin, or the default of the class's family."""
-        return self.margin or DEFAULT_MARGINS[class_family(class_name)]
-
-
-class Limits(_Frozen):
+class Limits(Frozen):
     """Largest source image that is read. Checked on the header, before any pixel is decoded."""
 
     max_bytes: Annotated[int, Field(ge=1, le=2**31 - 1)] = 256_000_000
     max_pixels: Annotated[int, Field(ge=1, le=2**30)] = 120_000_000
 
 
-class OutputFormat(_Frozen):
-    """``format`` of published images; ``quality`` for lossy ones (``source``: nearest not lower IJG quality, >= 50)."""
+class OutputFormat(Frozen):
+    """``format`` of published images; ``quality`` for lossy ones.
+
+    ``source``: the source's IJG quality (nearest not lower); at least 75 below 50, at least 90 for turned, camera-table
+    or colour-converted sources.
+    """
 
     format: Literal["source", "jpeg", "png", "webp"] = "source"
     quality: Literal["source"] | Annotated[int, Field(ge=50, le=100)] = "source"
 
 
-class FogPolicy(_Frozen):
+class FogPolicy(Frozen):
     """Everything that decides what an output looks like, and the gate's limits."""
 
     name: str = "default"
@@ -132,6 +73,8 @@ class FogPolicy(_Frozen):
     require_key: bool = False
     accept_linkable: bool = False
     accept_high_threshold: bool = False
+    accept_small_margins: bool = False
+    accept_no_canary: bool = False
     allow_remote_inference: bool = False
 
     @field_validator("rules", mode="before")
@@ -161,8 +104,20 @@ class FogPolicy(_Frozen):
                 f"rule {name!r}: min_confidence {rule.min_confidence} leaves out faces that a detector is half sure of; "
                 "if that is meant, write `accept_high_threshold: true`"
             )
-        if not rule.method.linkable:
-            return
+        self._check_margins(name, rule)
+        if rule.method.linkable:
+            self._check_linkable(name, rule)
+
+    def _check_margins(self, name: str, rule: FogRule) -> None:
+        small = rule.small_margins(name)
+        if small and not self.accept_small_margins:
+            least = ", ".join(f"{side} {value}" for side, value in small.items())
+            raise ValueError(
+                f"rule {name!r}: margin is below the default of this kind of class ({least}), so edges may stay visible; "
+                "if that is meant, write `accept_small_margins: true`"
+            )
+
+    def _check_linkable(self, name: str, rule: FogRule) -> None:
         if self.frame_sequence:
             raise ValueError(
                 f"rule {name!r}: {rule.method} is undone by averaging frames; with `frame_sequence: true` use fog or fill"
@@ -209,7 +164,7 @@ class FogPolicy(_Frozen):
 
 _NOT_DECISIONS = {
     "name", "on_bad_image", "max_quarantined", "require_key", "accept_linkable", "accept_high_threshold",
-    "allow_remote_inference",
+    "accept_small_margins", "accept_no_canary", "allow_remote_inference",
 }  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from airflow_facefog.core import boxes
 from airflow_facefog.core.clusters import Cluster, find_clusters
 from airflow_facefog.core.errors import PolicyError
-from airflow_facefog.core.policy import Family, FogPolicy, FogRule, Margin, Method, Shape, class_family
+from airflow_facefog.core.policy import Family, FogPolicy, FogRule, Margins, Method, Shape, class_family
 from airflow_facefog.core.records import XYXY, Action, Detection, IntXYXY, Polygon, Reason
 
 FOG_VERSION = "1"
@@ -147,7 +147,7 @@ def _fogged(cluster: Cluster, rule: FogRule, policy: FogPolicy, width: int, heig
     )
 
 
-def _outline(row: Decision, shape: Shape, margin: Margin, margin_box: XYXY) -> XYXY:
+def _outline(row: Decision, shape: Shape, margin: Margins, margin_box: XYXY) -> XYXY:
     if shape is Shape.ELLIPSE:
         return boxes.circumscribed(boxes.at_least(margin_box))
     if shape is Shape.POLYGON and row.polygon is not None:
@@ -231,7 +231,7 @@ def _order(decision: Decision) -> tuple[object, ...]:
     )  # fmt: skip
 
 
-def _params_hash(method: Method, shape: Shape, margin: Margin, policy: FogPolicy) -> str:
+def _params_hash(method: Method, shape: Shape, margin: Margins, policy: FogPolicy) -> str:
     fill = ",".join(str(v) for v in policy.fill_color)
     return _hash(method, shape, margin.sides, margin.top, margin.bottom, FOG_VERSION, fill)
 

@@ -67,11 +67,28 @@ def read_picture(data: bytes) -> Pixels:
     return pixels  # type: ignore[return-value]
 
 
+def without_canary(detector: Detector) -> list[str]:
+    """Names of those (the detector, or members of a union) that have no canary of their own: blind, they would pass.
+
+    Raises ConfigurationError for a configured canary that cannot be shown.
+    """
+    from airflow_facefog.detectors.union import UnionDetector
+
+    if isinstance(detector, UnionDetector):
+        return [name for member in detector.members for name in without_canary(member)]
+    return [] if _own(detector) else [detector.info.name]
+
+
+def _own(detector: Detector) -> Canary | None:
+    return detector.canary() if isinstance(detector, HasCanary) else None
+
+
 def check_canary(detector: Detector) -> None:
     """Raise DetectorError unless ``detector`` finds its canary; a union's members are checked one by one.
 
-    A detector without a canary of its own is shown the bundled picture twice and must give one answer; one whose answers
-    are kept (``cacheable``, so a retry repeats none) may be off by what servers with several kinds of hardware differ in.
+    A detector without a canary of its own (which a run's policy must accept) is shown the bundled picture twice and must
+    give one answer; one whose answers are kept (``cacheable``, so a retry repeats none) may be off by what servers with
+    several kinds of hardware differ in.
     TransientError and PermanentError of the detector pass through.
     """
     from airflow_facefog.detectors.union import UnionDetector
@@ -80,7 +97,7 @@ def check_canary(detector: Detector) -> None:
         for member in detector.members:
             check_canary(member)
         return
-    canary = detector.canary() if isinstance(detector, HasCanary) else None
+    canary = _own(detector)
     if canary is None:
         _check_consistent(detector, bundled().picture)
         return

@@ -21,7 +21,7 @@ from airflow_facefog.core.regions import FOG_VERSION
 from airflow_facefog.job.listing import Listed, Listing, item_folders, list_source, split_glob
 from airflow_facefog.job.model import Place, Plan, PlanRequest, RootOpener, make_run_key, open_root_plain
 from airflow_facefog.job.places import check_apart
-from airflow_facefog.job.recipe import check_classes, resolve_recipe
+from airflow_facefog.job.recipe import plan_recipe
 
 if TYPE_CHECKING:
     from airflow_facefog.core.keys import KeyRing
@@ -51,8 +51,7 @@ def make_plan(
     """
     from airflow_facefog.publish.dataset import fix_dataset
 
-    info, recipe = resolve_recipe(request.detector, request.policy, keys, open_access)
-    check_classes(request.policy, info)
+    info, recipe = plan_recipe(request.detector, request.policy, keys, open_access)
     _check_places(request)
     audit = open_store(request.audit, open_root)
     destination = open_store(request.destination, open_root)
@@ -85,8 +84,7 @@ def preview(
     open_access: AccessOpener | None = None,
 ) -> dict[str, Any]:
     """Say what ``make_plan`` would do; writes nothing. Raises as it does."""
-    info, recipe = resolve_recipe(request.detector, request.policy, keys, open_access)
-    check_classes(request.policy, info)
+    info, recipe = plan_recipe(request.detector, request.policy, keys, open_access)
     _check_places(request)
     listing = list_source(request.source, request.sources, open_root)
     _check_places(request, listing.root)

@@ -9,9 +9,23 @@ from airflow_facefog.core.policy import FogPolicy, recipe_hash
 from airflow_facefog.core.regions import FOG_VERSION
 
 if TYPE_CHECKING:
-    from airflow_facefog.core.detector import DetectorInfo
+    from airflow_facefog.core.detector import Detector, DetectorInfo
     from airflow_facefog.core.keys import KeyRing
     from airflow_facefog.detectors.roboflow.access import AccessOpener
+
+
+def plan_recipe(
+    detector: Any, policy: FogPolicy, keys: KeyRing, open_access: AccessOpener | None = None
+) -> tuple[DetectorInfo, str]:
+    """As ``resolve_recipe``, for the plan step: also refuse what would silently protect nobody.
+
+    Raises PolicyError for a rule of a class that no detector emits and for a detector without a canary.
+    """
+    found = _resolve(detector, policy, open_access)
+    recipe = _recipe(found.info, policy, keys)
+    check_classes(policy, found.info)
+    check_canaries(policy, found)
+    return found.info, recipe
 
 
 def resolve_recipe(
@@ -21,9 +35,17 @@ def resolve_recipe(
 
     Raises PolicyError for remote inference that is not allowed and for a missing master key that the policy needs.
     """
+    info = _resolve(detector, policy, open_access).info
+    return info, _recipe(info, policy, keys)
+
+
+def _resolve(detector: Any, policy: FogPolicy, open_access: AccessOpener | None) -> Detector:
     from airflow_facefog.detectors import resolve
 
-    info = resolve(detector, open_access, policy.allow_remote_inference).info
+    return resolve(detector, open_access, policy.allow_remote_inference)
+
+
+def _recipe(info: DetectorInfo, policy: FogPolicy, keys: KeyRing) -> str:
     if info.remote_host is not None and not policy.allow_remote_inference:
         raise PolicyError(
             f"detector {info.name!r} sends pictures to {info.remote_host}; if the people in them may be shown to that "
@@ -33,7 +55,7 @@ def resolve_recipe(
         raise PolicyError(
             "this policy needs a master key (require_key, pixelate or blur); make one with `facefog keys new`"
         )
-    return info, recipe_hash(policy.policy_hash(), info.fingerprint, keys.key_id, FOG_VERSION)
+    return recipe_hash(policy.policy_hash(), info.fingerprint, keys.key_id, FOG_VERSION)
 
 
 def check_classes(policy: FogPolicy, info: DetectorInfo) -> None:
@@ -47,4 +69,17 @@ def check_classes(policy: FogPolicy, info: DetectorInfo) -> None:
     if strangers:
         raise PolicyError(
             f"rule {strangers[0]!r}: no configured detector emits this class; it emits: {', '.join(info.classes)}"
+        )
+
+
+def check_canaries(policy: FogPolicy, detector: Detector) -> None:
+    """Raise PolicyError for a detector without a canary that the policy does not accept: nobody would see it go blind."""
+    from airflow_facefog.detectors.canary import without_canary
+
+    names = [] if policy.accept_no_canary else without_canary(detector)
+    if names:
+        raise PolicyError(
+            f"detector {names[0]!r} has no canary: if it went blind, every image would be published as one without "
+            'detections; give it a picture with a known answer, `"canary": {"picture": "known.png", "class_name": "face"}` in '
+            "the detector spec (a method `canary()` in your own detector), or write `accept_no_canary: true` in the policy"
         )

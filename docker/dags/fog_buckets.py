@@ -1,6 +1,7 @@
 """Fog what is new in the raw bucket. Every task runs in the queue ``fog``: only that worker holds keys to raw photos.
 
-``FACEFOG_DETECTOR`` in docker/.env says who looks: ``local`` (built in, faces), or the inference server beside this.
+``FACEFOG_DETECTOR`` in docker/.env says who looks: ``local`` (built in, faces), or the inference server beside this,
+which has no canary: ``FACEFOG_ACCEPT_NO_CANARY=true`` there accepts that.
 """
 
 import os
@@ -18,7 +19,10 @@ def fog_buckets():
         source="s3://raw_store@raw",
         destination="s3://clean_store@clean/photos",
         audit="s3://audit_store@audit/photos",
-        policy={"rules": {"face": {"min_confidence": 0.25}}},
+        policy={
+            "rules": {"face": {"min_confidence": 0.25}},
+            "accept_no_canary": os.environ.get("FACEFOG_ACCEPT_NO_CANARY") == "true",
+        },
         detector=os.environ.get("FACEFOG_DETECTOR") or "local",
         key_conn_id="facefog_key",
         outlets=[Asset("clean_photos")],

@@ -10,6 +10,7 @@ from typing import Any
 from airflow_facefog.core.detector import DetectorInfo
 from airflow_facefog.core.errors import DetectorError, TransientError
 from airflow_facefog.core.records import Detection
+from airflow_facefog.detectors.canary import Canary, bundled
 
 
 class ScriptedFaces:
@@ -25,6 +26,9 @@ class ScriptedFaces:
     @property
     def info(self) -> DetectorInfo:
         return DetectorInfo("scripted-faces", "test/1", "1", "0" * 64, "fog-test-detector", ("face",))
+
+    def canary(self) -> Canary:
+        return Canary(bundled().picture, "face", 0.5, (30.0, 20.0, 60.0, 44.0))
 
     def detect(self, pixels: Any, floor: float) -> list[Detection]:
         orders = json.loads(self._control.read_text())

@@ -81,7 +81,9 @@ def _every_operator(dag_id: str, lake: Lake, seen: list[BaseException]) -> DAG:
         RoboflowModelMetricsOperator(task_id="metrics", **version, destination=str(lake.root / "models"))
         RoboflowModelVersionSensor(task_id="sensor", **version, deferrable=False, poke_interval=0.01, timeout=0.05)
         detector = {"kind": "roboflow", "model_id": "faces/1", "conn_id": "roboflow_default"}
-        fog_images("fog", **{**lake.places, "detector": detector, "retries": 0, "on_failure_callback": failed})
+        policy = {"accept_no_canary": True}
+        more = {"detector": detector, "policy": policy, "retries": 0, "on_failure_callback": failed}
+        fog_images("fog", **{**lake.places, **more})
     return dag
 
 

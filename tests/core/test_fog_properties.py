@@ -213,7 +213,8 @@ def test_polygon_mask_covers_the_outline_and_fills_holes() -> None:
 def test_holes_of_a_polygon_are_covered() -> None:
     """The inner pentagon of a large star, which even-odd filling leaves out, is covered without any margin."""
     star = tuple((300 + 200 * np.sin(4 * np.pi * i / 5), 300 - 200 * np.cos(4 * np.pi * i / 5)) for i in range(5))
-    rules = load_policy({"rules": {"face": {"shape": "polygon", "margin": {"sides": 0, "top": 0, "bottom": 0}}}})
+    none = {"sides": 0, "top": 0, "bottom": 0}
+    rules = load_policy({"rules": {"face": {"shape": "polygon", "margin": none}}, "accept_small_margins": True})
     decided = decide([Detection(boxes.bounds(star), 0.9, "face", polygon=star)], rules, 600, 600, keyed=True)
     mask = mask_of(decided.fogged[0])
     assert expand(mask.grid, mask.box[:2], (280, 280, 320, 320)).min() == 255
@@ -224,7 +225,7 @@ def test_polygon_is_dilated_by_the_margin() -> None:
     """Sides, top and bottom each by their own fraction of the hull, and not by much more."""
     triangle = ((200.0, 200.0), (300.0, 200.0), (200.0, 300.0))
     margin = {"sides": 0.4, "top": 0.2, "bottom": 0.6}
-    rules = load_policy({"rules": {"face": {"shape": "polygon", "margin": margin}}})
+    rules = load_policy({"rules": {"face": {"shape": "polygon", "margin": margin}}, "accept_small_margins": True})
     decided = decide([Detection((200, 200, 300, 300), 0.9, "face", polygon=triangle)], rules, 600, 600, keyed=True)
     mask = mask_of(decided.fogged[0])
     pixels = np.zeros((600, 600), np.uint8)

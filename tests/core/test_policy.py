@@ -32,6 +32,11 @@ from airflow_facefog.core.policy import Family, FogPolicy, Method, class_family,
             {"rules": {"face": {"method": "blur"}}, "accept_linkable": True, "frame_sequence": True},
             "averaging frames",
         ),
+        ({"rules": {"face": {"margin": {"sides": 0}}}}, "accept_small_margins: true"),
+        ({"rules": {"face": {"margin": {"top": 0.34}}}}, "top 0.35"),
+        ({"rules": {"maskedFace": {"margin": {"bottom": 0.2}}}}, "bottom 0.25"),
+        ({"rules": {"plate": {"margin": {"bottom": 0.1}}}}, "bottom 0.15"),
+        ({"other_rule": {"margin": {"sides": 0.19}}}, "rule 'other_rule': margin .*sides 0.2"),
         ({"rules": {"face": {"min_confidence": 0.9}}}, "accept_high_threshold: true"),
         ({"rules": {"face": {"min_confidence": 0.05}}}, "record_floor: 0.05"),
         ({"rules": {"Face": {}, "face": {}}}, "casefolded"),
@@ -77,7 +82,7 @@ def test_a_policy_is_frozen() -> None:
     "change",
     [
         {"name": "another"}, {"allow_remote_inference": True}, {"max_quarantined": 0.9}, {"require_key": True},
-        {"accept_high_threshold": True}, {"on_bad_image": "fail"},
+        {"accept_high_threshold": True}, {"accept_small_margins": True}, {"accept_no_canary": True}, {"on_bad_image": "fail"},
     ],
 )  # fmt: skip
 def test_what_decides_no_pixel_leaves_the_hash(change: dict[str, Any]) -> None:
@@ -114,12 +119,40 @@ def test_a_policy_survives_its_own_json() -> None:
     [
         ("license_plate", Family.PLATE), ("License-Plate", Family.PLATE), ("LP", Family.PLATE), ("FACE_FEMALE", Family.FACE),
         ("head", Family.FACE), ("text region", Family.TEXT), ("signature", Family.TEXT), ("person", Family.OTHER),
-        ("help", Family.OTHER),
+        ("help", Family.OTHER), ("maskedFace", Family.FACE), ("face1", Family.FACE), ("FACEFront", Family.FACE),
+        ("two faces", Family.FACE), ("surface", Family.OTHER), ("interface", Family.OTHER), ("typeface", Family.OTHER),
+        ("license", Family.PLATE), ("licence", Family.PLATE), ("registration", Family.PLATE), ("vehicle-number", Family.PLATE),
+        ("vehicleNumber", Family.PLATE), ("number_plate", Family.PLATE), ("Nummernschild", Family.PLATE),
+        ("KFZ-Kennzeichen", Family.PLATE), ("lp_front", Family.PLATE), ("license_holder_face", Family.FACE),
     ],
 )  # fmt: skip
 def test_class_families(name: str, family: Family) -> None:
     """Class names as models write them find their family."""
     assert class_family(name) is family
+
+
+@pytest.mark.parametrize(
+    ("margin", "name", "effective"),
+    [
+        (None, "face", (0.2, 0.35, 0.25)), ({"sides": 0.3}, "face", (0.3, 0.35, 0.25)), ({}, "plate", (0.1, 0.15, 0.15)),
+        ({"top": 0.5, "bottom": 0.6}, "dog", (0.2, 0.5, 0.6)), ({"sides": 0.3}, "license_plate", (0.3, 0.15, 0.15)),
+    ],
+)  # fmt: skip
+def test_margins_not_given_are_those_of_the_kind_of_class(
+    margin: dict[str, float] | None, name: str, effective: tuple[float, ...]
+) -> None:
+    """Raising one side leaves the others where they were, also after a round through a plan."""
+    policy = load_policy({"rules": {name: {"margin": margin}}})
+    for same in (policy, load_policy(policy.canonical())):
+        assert same.rules[name].margin_for(name) == effective
+
+
+def test_small_margins_can_be_accepted() -> None:
+    """With the line they are used as written."""
+    none = {"sides": 0, "top": 0, "bottom": 0}
+    policy = load_policy({"rules": {"face": {"margin": none}}, "accept_small_margins": True})
+    assert policy.rules["face"].margin_for("face") == (0, 0, 0)
+    assert policy.policy_hash() != FogPolicy().policy_hash()
 
 
 @given(st.text(max_size=20))

@@ -10,13 +10,15 @@ import pytest
 from tiny_onnx import v8, write_model
 
 from airflow_facefog.core.detector import DetectorInfo
-from airflow_facefog.core.errors import ConfigurationError, DetectorError, ImageError, TransientError
+from airflow_facefog.core.errors import ConfigurationError, DetectorError, ImageError, PolicyError, TransientError
+from airflow_facefog.core.policy import FogPolicy
 from airflow_facefog.core.records import Detection
 from airflow_facefog.detectors import resolve
 from airflow_facefog.detectors.canary import bundled, check_canary
 from airflow_facefog.detectors.local import LocalDetector
 from airflow_facefog.detectors.scripted import ScriptedDetector, pixels_sha256
 from airflow_facefog.detectors.union import UnionDetector
+from airflow_facefog.job.recipe import check_canaries
 from airflow_facefog.testing import DetectorContract
 
 FACE = {"xyxy": [1, 2, 11.5, 22], "confidence": 0.9, "class_name": "face"}
@@ -176,6 +178,16 @@ def test_a_detector_without_a_canary_must_agree_with_itself():
         check_canary(Mine([dog], ImageError("detector_refused", "no")))
     with pytest.raises(TransientError):
         check_canary(Mine(TransientError("busy")))
+
+
+def test_a_plan_refuses_a_detector_without_a_canary(script):
+    """Alone or within a union, unless the policy accepts it; the message names both ways out."""
+    blind = Mine(classes=None)
+    for detector in (blind, UnionDetector((LocalDetector(), blind))):
+        with pytest.raises(PolicyError, match=r"'mine' has no canary.*\"canary\": .*`accept_no_canary: true`"):
+            check_canaries(FogPolicy(), detector)
+        check_canaries(FogPolicy(accept_no_canary=True), detector)
+    check_canaries(FogPolicy(), UnionDetector((LocalDetector(), script(default=[]))))
 
 
 def test_the_canary_picture_is_small_and_read_only():

@@ -15,6 +15,7 @@ from airflow_facefog.core.detector import DetectorInfo
 from airflow_facefog.core.keys import KeyRing
 from airflow_facefog.core.policy import FogPolicy
 from airflow_facefog.core.records import Detection
+from airflow_facefog.detectors.canary import Canary
 from airflow_facefog.job.model import Attempt, Place, PlanRequest, RunIdentity
 
 MARKER_BGR = (255, 0, 255)
@@ -29,6 +30,10 @@ class MarkerDetector:
     def info(self) -> DetectorInfo:
         """Identity of the test detector."""
         return DetectorInfo("marker", "marker", "1", "0" * 64, "marker-1", ("face",))
+
+    def canary(self) -> Canary | None:
+        """A small picture with one marker."""
+        return Canary(picture(999, (128, 128), [(40, 30, 72, 70)]), "face", 0.5, (40, 30, 72, 70))
 
     def detect(self, pixels: Any, floor: float) -> Sequence[Detection]:
         """Every connected magenta area, JPEG noise allowed."""
@@ -49,6 +54,10 @@ class PlateDetector:
     def info(self) -> DetectorInfo:
         """Identity of the test detector."""
         return DetectorInfo("plates", "plates", "1", "0" * 64, "plates-1", ("license_plate",))
+
+    def canary(self) -> Canary:
+        """Any picture will do."""
+        return Canary(picture(999), "license_plate", 0.5)
 
     def detect(self, pixels: Any, floor: float) -> Sequence[Detection]:
         """The plate."""

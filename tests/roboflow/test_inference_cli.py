@@ -51,7 +51,11 @@ def test_detect_and_run(world, server, capsys):
     rows = pq.read_table(world / "seen.parquet").to_pylist()
     assert [(row["class_name"], row["x1"], row["y2"]) for row in rows] == [("face", 40.0, 85.0)] * 2
     places = [str(world / "raw"), str(world / "clean"), "--audit", str(world / "audit")]
-    assert run(["run", *places, "--detector", "roboflow:faces/3?classes=face", "--json"]) == 0
+    detector = ["--detector", "roboflow:faces/3?classes=face", "--json"]
+    assert run(["run", *places, *detector]) == 2
+    assert "`accept_no_canary: true`" in json.loads(capsys.readouterr().out)["error"]
+    (world / "policy.yaml").write_text("accept_no_canary: true\n")
+    assert run(["run", *places, *detector, "--policy", str(world / "policy.yaml")]) == 0
     output = capsys.readouterr()
     assert json.loads(output.out)["fogged"] == 2
     assert KEY not in output.out + output.err
