@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from airflow_facefog.cli.detect_table import detect_to_parquet
+from airflow_facefog.cli.detector_option import LOCAL, DetectorOption, read_detector
 from airflow_facefog.cli.screen import progress, say, show
 from airflow_facefog.job.model import Place
 
@@ -14,7 +15,7 @@ from airflow_facefog.job.model import Place
 def detect(
     source: Annotated[str, typer.Argument()],
     output: Annotated[str, typer.Option(metavar="FILE.parquet", help="Where the table goes; replaced if it is there.")],
-    detector: Annotated[str, typer.Option(help="local, onnx:FILE, roboflow:project/3, …")] = "local",
+    detector: DetectorOption = LOCAL,
     allow_remote_inference: Annotated[
         bool,
         typer.Option("--allow-remote-inference", help="The raw images may be sent to a detector outside this network."),
@@ -25,9 +26,10 @@ def detect(
 
     SOURCE is a folder, file, glob or URI of images. Nothing is fogged or published.
     """
+    spec = read_detector(detector)
     with progress("looking", quiet=as_json) as start:
         result = detect_to_parquet(
-            Place.parse(source), Place.parse(output), detector, start=start, allow_remote=allow_remote_inference
+            Place.parse(source), Place.parse(output), spec, start=start, allow_remote=allow_remote_inference
         )
     refused = sum(result["refused"].values())
     if refused:

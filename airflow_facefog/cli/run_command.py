@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from airflow_facefog.cli import local_run
+from airflow_facefog.cli.detector_option import LOCAL, DetectorOption, read_detector
 from airflow_facefog.cli.screen import Advance, progress, say, show
 from airflow_facefog.core.keys import KeyRing
 from airflow_facefog.core.policy import load_policy
@@ -32,7 +33,7 @@ def run(
         str | None, typer.Option(help="SQLAlchemy URL of the audit tables (default: facefog.db in a local audit).")
     ] = None,
     policy: Annotated[Path | None, typer.Option(help="Policy .yaml (default: fog every detection).")] = None,
-    detector: Annotated[str, typer.Option(help="local, onnx:FILE, roboflow:project/3, …")] = "local",
+    detector: DetectorOption = LOCAL,
     layout: Annotated[Layout, typer.Option(help="Object names: after the source, or the content only.")] = Layout.NAMED,
     workers: Annotated[int | None, typer.Option(min=1, help="Threads (default: the CPUs it may use).")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List and plan; write nothing.")] = False,
@@ -46,7 +47,7 @@ def run(
     """
     request = PlanRequest(
         identity=local_run.new_identity(), source=Place.parse(source), destination=Place.parse(destination),
-        audit=Place.parse(audit), policy=load_policy(policy), detector=detector, layout=layout.value,
+        audit=Place.parse(audit), policy=load_policy(policy), detector=read_detector(detector), layout=layout.value,
     )  # fmt: skip
     if dry_run:
         show(local_run.preview_run(request), as_json=as_json)
