@@ -2,7 +2,8 @@
 
 The connection ``roboflow_default`` says where the model runs. With your own inference server nothing leaves the network.
 With Roboflow's hosted API every raw photo is sent there: only a person who may decide that switches on
-``allow_remote_inference`` for a run. A retry asks only about photos that have no stored answer yet.
+``allow_remote_inference`` for a run. A retry asks only about photos that have no stored answer yet. It runs without a master
+key, so that the tutorial needs one connection only; in production name one, as fog_photos.py does.
 """
 
 from airflow.sdk import Param, dag
