@@ -110,11 +110,11 @@ def _merge(plan: Plan, images: Any, keys: KeyRing, destination: Store) -> Snapsh
     from airflow_facefog.publish.snapshots import RunManifestRef, commit_snapshot
 
     listed = _item_ids(images, keys)
-    published, withdrawn = items_of(images, listed, destination)
+    published, withdrawn, skipped = items_of(images, listed, destination)
     run = RunManifestRef(plan.run_key, plan.generation, plan.listed_at, plan.recipe_hash, plan.listing_id)
     return commit_snapshot(
         destination, dataset=plan.dataset, run=run, published=published, withdrawn=withdrawn, mirror=plan.mirror,
-        listed=listed,
+        listed=listed, skipped=skipped, base=plan.base_snapshot,
     )  # fmt: skip
 
 

@@ -20,7 +20,7 @@ from airflow_facefog.publish.items import keys
 from airflow_facefog.publish.parts import Part
 from airflow_facefog.publish.store import Store
 
-_OUTPUTS = ("item_id", "change", "key", "sha256")
+_OUTPUTS = ("item_id", "change", "key", "sha256", "run_key", "generation")
 _IMAGES = ("status", "image_id", "source_ref", "output_uri", "output_sha256")
 
 
@@ -57,9 +57,9 @@ class DoneIndex:
         """
         parts = snapshots.read_snapshot(dest, dataset, seq).parts if seq is not None else ()
         done: dict[tuple[str, str], str] = {}
-        for part, rows in _done_rows(dest, audit, parts, recipe_hash, source_refs):
+        for run_key, rows in _done_rows(dest, audit, parts, recipe_hash, source_refs):
             names = zip(rows["image_id"].to_pylist(), rows["source_ref"].to_pylist(), strict=True)
-            done.update(dict.fromkeys(names, part.run_key))
+            done.update(dict.fromkeys(names, run_key))
         return cls(audit, recipe_hash, done)
 
     def find(self, recipe_hash: str, image_id: str, source_ref: str) -> DoneHit | None:
@@ -95,56 +95,66 @@ def _refused_images(audit: Store, recipe_hash: str) -> frozenset[str]:
 
 def _done_rows(
     dest: Store, audit: Store, parts: Sequence[Part], recipe_hash: str, source_refs: Collection[str]
-) -> Iterator[tuple[Part, Any]]:
-    """For each part of the recipe the audit rows that count as done."""
-    asked = {
-        number: _published(audit, part, source_refs)
-        for number, part in enumerate(parts)
-        if part.recipe_hash == recipe_hash
-    }
-    tables = _mentions(dest, parts, asked)
-    decided = p.visible(p.deciding_rows(tables))
-    for number, rows in asked.items():
-        yield parts[number], _written(rows, _certain(tables[number], decided, number), dest)
-
-
-def _published(audit: Store, part: Part, source_refs: Collection[str]) -> Any:
-    """Published rows of some sources in the run behind a part."""
+) -> Iterator[tuple[str, Any]]:
+    """For each run of the recipe its run_key and the audit rows that count as done."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
+    of_recipe = [part for part in parts if part.recipe_hash == recipe_hash]
+    runs = {run: None for part in of_recipe for run in ((part.run_key, part.generation), *part.kept_from)}
+    asked = {run: _published(audit, run, source_refs) for run in runs}
+    outputs = [chunk for rows, _ in asked.values() for chunk in keys(rows["output_uri"], dest).chunks]
+    tables = _mentions(dest, parts, pa.chunked_array(outputs, type=pa.string()))
+    decided = p.visible(p.deciding_rows(tables))
+    for (run_key, generation), (rows, uris) in asked.items():
+        own = pc.and_(pc.equal(decided["run_key"], run_key), pc.equal(decided["generation"], generation))
+        yield run_key, _written(rows, _certain(decided.filter(own), keys(uris, dest)), dest)
+
+
+def _published(audit: Store, run: tuple[str, int], source_refs: Collection[str]) -> tuple[Any, Any]:
+    """Published rows of some sources in a run, and the URI of each of its outputs that is one of theirs."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    file = _image_part(audit, *run)
     wanted = pa.array(list(source_refs), type=pa.string())
-    found = [pa.table({name: pa.array([], pa.string()) for name in _IMAGES})]
-    for batch in _image_part(audit, part).iter_batches(p.SCAN_ROWS, columns=list(_IMAGES)):
-        rows = batch.filter(pc.is_in(batch["source_ref"], value_set=wanted))
+    rows = _published_where(file, _IMAGES, "source_ref", wanted)
+    return rows, _published_where(file, ("status", "output_uri"), "output_uri", pc.unique(rows["output_uri"]))[
+        "output_uri"
+    ]
+
+
+def _published_where(file: Any, columns: Sequence[str], name: str, wanted: Any) -> Any:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    found = [pa.table({column: pa.array([], pa.string()) for column in columns})]
+    for batch in file.iter_batches(p.SCAN_ROWS, columns=list(columns)) if len(wanted) else ():
+        rows = batch.filter(pc.is_in(batch[name], value_set=wanted))
         rows = rows.filter(pc.equal(rows["status"], "published"))
-        found.append(pa.table({name: rows[name] for name in _IMAGES}))
+        found.append(pa.table({column: rows[column] for column in columns}))
     return pa.concat_tables(found)
 
 
-def _image_part(audit: Store, part: Part) -> Any:
+def _image_part(audit: Store, run_key: str, generation: int) -> Any:
     from airflow_facefog.audit.parquet import open_part
 
-    data = audit.get(f"runs/{part.run_key}/{part.generation}/image.parquet")
+    data = audit.get(f"runs/{run_key}/{generation}/image.parquet")
     if data is None:
-        raise ConfigurationError(
-            f"the audit of run {part.run_key} generation {part.generation} is missing; restore the audit"
-        )
+        raise ConfigurationError(f"the audit of run {run_key} generation {generation} is missing; restore the audit")
     return open_part("facefog_image", data)
 
 
-def _mentions(dest: Store, parts: Sequence[Part], asked: Mapping[int, Any]) -> list[Any]:
-    """Of each part the rows of the outputs that are asked for, and later mentions of the same items."""
+def _mentions(dest: Store, parts: Sequence[Part], outputs: Any) -> list[Any]:
+    """Of each part the rows of some outputs, and later mentions of the same items."""
     import pyarrow as pa
 
     items = pa.chunked_array([], type=pa.string())
     tables = []
-    for number, part in enumerate(parts):
-        own = keys(asked[number]["output_uri"], dest) if number in asked else items.slice(0, 0)
-        if not len(own) and not len(items):
-            tables.append(p.part_schema().empty_table().select(_OUTPUTS))
-            continue
-        here = p.scan(p.part_bytes(dest, part), _OUTPUTS, _one_of(own, items))
+    for part in parts:
+        if not len(outputs):
+            break
+        here = p.scan(p.part_bytes(dest, part), _OUTPUTS, _one_of(outputs, items))
         tables.append(here)
         items = pa.chunked_array([*items.chunks, *here["item_id"].chunks], type=pa.string())
     return tables
@@ -156,19 +166,17 @@ def _one_of(outputs: Any, items: Any) -> Callable[[Any], Any]:
     return lambda rows: pc.or_(pc.is_in(rows["key"], value_set=outputs), pc.is_in(rows["item_id"], value_set=items))
 
 
-def _certain(table: Any, decided: Any, number: int) -> Any:
-    """Outputs of one part (``table``) that the snapshot still shows for every item that has them.
+def _certain(shown: Any, written: Any) -> Any:
+    """Rows that are shown of a run whose output is shown for as many items as it was ``written`` for.
 
     Where items share an object and one of them was withdrawn, nothing here says which: none of them counts as done.
     """
     import pyarrow.compute as pc
 
-    written = p.visible(table)
-    shown = decided.filter(pc.equal(decided["part"], number))
-    if shown.num_rows == written.num_rows:
-        return written
-    hidden = written.filter(pc.invert(pc.is_in(written["item_id"], value_set=shown["item_id"])))
-    return shown.filter(pc.invert(pc.is_in(shown["key"], value_set=hidden["key"])))
+    seen, wrote = (pc.value_counts(side) for side in (shown["key"], written))
+    at = pc.index_in(seen.field("values"), value_set=wrote.field("values"))
+    whole = pc.equal(seen.field("counts"), wrote.field("counts").take(at))
+    return shown.filter(pc.is_in(shown["key"], value_set=seen.field("values").filter(whole)))
 
 
 def _written(rows: Any, certain: Any, dest: Store) -> Any:

@@ -10,11 +10,11 @@ if TYPE_CHECKING:
     from airflow_facefog.publish.store import Store
 
 
-def items_of(images: Any, item_ids: Any, dest: Store) -> tuple[Any, Any]:
-    """Rows of ``facefog_image`` → (published items, withdrawn item_ids) for ``commit_snapshot``, as table and column.
+def items_of(images: Any, item_ids: Any, dest: Store) -> tuple[Any, Any, Any]:
+    """Rows of ``facefog_image`` → (published items, withdrawn item_ids, skipped item_ids) for ``commit_snapshot``.
 
-    ``images``: a ``pyarrow.Table``; ``item_ids``: ``KeyRing.item_id`` of its rows, in their order. Skipped rows are in
-    neither.
+    ``images``: a ``pyarrow.Table``; ``item_ids``: ``KeyRing.item_id`` of its rows, in their order. The published items
+    are a table, the others columns.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -28,9 +28,8 @@ def items_of(images: Any, item_ids: Any, dest: Store) -> tuple[Any, Any]:
         pc.filter(item_ids, shown), found, rows["output_sha256"], rows["output_bytes"], _formats(found), rows["width"],
         rows["height"], _paths(found),
     ]  # fmt: skip
-    return pa.Table.from_arrays(columns, names=list(PublishedItem.__slots__)).cast(item_schema()), pc.filter(
-        item_ids, refused
-    )
+    published = pa.Table.from_arrays(columns, names=list(PublishedItem.__slots__)).cast(item_schema())
+    return published, pc.filter(item_ids, refused), pc.filter(item_ids, pc.equal(status, "skipped"))
 
 
 def keys(uris: Any, dest: Store) -> Any:

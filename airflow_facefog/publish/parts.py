@@ -1,8 +1,8 @@
 """Manifest parts: the rows that consumers see, as immutable Parquet files, and how parts make a dataset.
 
-A run writes one part: its published rows and, as tombstones, the items it withdraws. Parts are ordered by
-(listed_at, run_key, generation); for each item the last part that mentions it decides. So merging is putting parts in
-order: it does not matter in which order runs finish.
+A run writes one part: its published rows, the rows that it saw and kept (skipped items, copied as the earlier run made
+them) and, as tombstones, the items it withdraws. Parts are ordered by (listed_at, run_key, generation); for each item the
+last part that mentions it decides. So merging is putting parts in order: it does not matter in which order runs finish.
 """
 
 from __future__ import annotations
@@ -24,15 +24,13 @@ SCAN_ROWS = 50_000
 """Rows decoded at a time where a few of many are wanted."""
 
 PUBLISHED = "published"
+KEPT = "kept"
 WITHDRAWN = "withdrawn"
 
 CONSUMER_COLUMNS = (
     "item_id", "uri", "sha256", "size", "format", "width", "height", "path", "recipe_hash", "run_key", "generation",
 )  # fmt: skip
 """What ``open_dataset`` returns. No id of raw bytes, no source, no detection."""
-
-IDENTITY = ("key", "sha256", "recipe_hash")
-"""Rows that agree in these are the same row: publishing them again changes nothing for consumers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +49,10 @@ class PublishedItem:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A part as a snapshot lists it. ``listing_id`` names the source pattern that its run listed (for mirroring)."""
+    """A part as a snapshot lists it. ``listing_id`` names the source pattern that its run listed (for mirroring).
+
+    ``kept_from``: the (run_key, generation) that made the rows that its run kept.
+    """
 
     key: str
     sha256: str
@@ -61,6 +62,7 @@ class Part:
     listed_at: str
     recipe_hash: str
     listing_id: str = ""
+    kept_from: tuple[tuple[str, int], ...] = ()
 
     @property
     def order(self) -> tuple[str, str, int]:
@@ -74,11 +76,12 @@ class Part:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Part:
         """Read back; unknown fields are ignored."""
-        return cls(**{name: data[name] for name in cls.__slots__})
+        fields = {name: data[name] for name in cls.__slots__ if name in data}
+        return cls(**{**fields, "kept_from": tuple((run, generation) for run, generation in data.get("kept_from", ()))})
 
 
 def part_schema() -> Any:
-    """The ``pyarrow.Schema`` of parts and deltas; ``change`` is published | withdrawn, in deltas added | replaced | withdrawn."""
+    """The ``pyarrow.Schema`` of parts and deltas; ``change``: published | kept | withdrawn, or what a delta says."""
     import pyarrow as pa
 
     text, number = pa.string(), pa.int64()
@@ -97,11 +100,12 @@ def item_schema() -> Any:
 
 def make_part(
     published: Iterable[PublishedItem] | Any, withdrawn: Iterable[str] | Any, *, run_key: str, generation: int,
-    recipe_hash: str, store: Store,
+    recipe_hash: str, store: Store, kept: Any = None,
 ) -> Any:  # fmt: skip
     """Rows of one run as a table sorted by item. Raises ConfigurationError when an item is mentioned twice.
 
-    ``published``: items, or a ``pyarrow.Table`` of ``item_schema``; ``withdrawn``: item_ids, or a column of them.
+    ``published``: items, or a ``pyarrow.Table`` of ``item_schema``; ``withdrawn``: item_ids, or a column of them;
+    ``kept``: rows of other parts that this run saw again; they go on naming the run that made them.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -111,13 +115,32 @@ def make_part(
     shown = shown.append_column("change", pa.repeat(PUBLISHED, shown.num_rows))
     lost = pa.table({"item_id": gone, "change": pa.repeat(WITHDRAWN, len(gone))})
     rows = pa.concat_tables([shown, lost], promote_options="default")
-    if pc.count_distinct(rows["item_id"]).as_py() != rows.num_rows:
-        raise ConfigurationError("an item appears twice in one run's rows; the run does not add up")
     same = {"run_key": run_key, "generation": generation, "recipe_hash": recipe_hash}
     for name, value in same.items():
         rows = rows.append_column(name, pa.repeat(value, rows.num_rows))
     schema = part_schema()
-    return rows.take(pc.sort_indices(rows["item_id"])).select(schema.names).cast(schema)
+    rows = rows.select(schema.names).cast(schema)
+    if kept is not None:
+        rows = pa.concat_tables([rows, _kept(kept, store)])
+    if pc.count_distinct(rows["item_id"]).as_py() != rows.num_rows:
+        raise ConfigurationError("an item appears twice in one run's rows; the run does not add up")
+    return rows.take(pc.sort_indices(rows["item_id"]))
+
+
+def _kept(rows: Any, store: Store) -> Any:
+    """Copies of visible rows; only the URI follows the place, which may have moved since."""
+    schema = part_schema()
+    here = rows.set_column(rows.schema.get_field_index("uri"), "uri", uris(store, rows["key"]))
+    return with_change(here.select(schema.names), KEPT).cast(schema)
+
+
+def origins(rows: Any) -> tuple[tuple[str, int], ...]:
+    """The (run_key, generation) that made the kept rows of a part, sorted."""
+    import pyarrow.compute as pc
+
+    made = ["run_key", "generation"]
+    found = rows.select(made).filter(pc.equal(rows["change"], KEPT)).group_by(made).aggregate([])
+    return tuple(sorted(zip(*(found[name].to_pylist() for name in made), strict=True)))
 
 
 def _items(published: Iterable[PublishedItem] | Any) -> Any:
@@ -232,33 +255,11 @@ def visible(decided: Any) -> Any:
     """Deciding rows without tombstones."""
     import pyarrow.compute as pc
 
-    return decided.filter(pc.equal(decided["change"], PUBLISHED))
+    return decided.filter(pc.not_equal(decided["change"], WITHDRAWN))
 
 
-def difference(old: Any, new: Any) -> tuple[Any, dict[str, int]]:
-    """What items became between two visible states: rows of the delta with ``change`` set, and counts.
-
-    Both hold only the items in question.
-    """
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    was = pc.index_in(new["item_id"], value_set=old["item_id"])
-    moved = pc.is_valid(was)
-    same = moved
-    for name in IDENTITY:
-        same = pc.and_(same, pc.fill_null(pc.equal(new[name], old[name].take(was)), False))
-    kinds = {
-        "added": new.filter(pc.invert(moved)),
-        "replaced": new.filter(pc.and_(moved, pc.invert(same))),
-        WITHDRAWN: old.filter(pc.invert(pc.is_in(old["item_id"], value_set=new["item_id"]))),
-    }
-    counts = {change: rows.num_rows for change, rows in kinds.items()}
-    changed = pa.concat_tables([_changed(rows, change) for change, rows in kinds.items()])
-    return changed.sort_by("item_id").cast(part_schema()), counts
-
-
-def _changed(table: Any, change: str) -> Any:
+def with_change(table: Any, change: str) -> Any:
+    """Rows of a part or delta, all with this ``change``."""
     import pyarrow as pa
 
     at = part_schema().get_field_index("change")

@@ -4,8 +4,8 @@
 part, then its delta against the newest snapshot, then the snapshot; each is put-if-absent and a function of what was
 there, so a crash at any point is finished by the next call. An empty delta makes no snapshot.
 
-Newest listing wins per item among the runs that are in a snapshot. A run whose delta was empty is in none: should an
-older listing finish after it, that one's rows hold until the next run looks again.
+Newest listing wins per item. What a run skipped it mentions too: its part keeps the rows of its base. A run whose delta
+is empty is in no snapshot but is noted, and an older listing that finishes after it looks there (``merging``).
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow_facefog.core.errors import ConfigurationError
+from airflow_facefog.publish import merging
 from airflow_facefog.publish import parts as p
 from airflow_facefog.publish.dataset import DEFAULT, home
 from airflow_facefog.publish.parts import Part, PublishedItem
@@ -111,13 +112,15 @@ def resolve(store: Store, snapshot: Snapshot, columns: Sequence[str] | None = No
 def commit_snapshot(
     dest: Store, *, dataset: str, run: RunManifestRef, published: Iterable[PublishedItem] | Any,
     withdrawn: Iterable[str] | Any, mirror: bool = False, listed: Iterable[str] | Any = (),
+    skipped: Iterable[str] | Any = (), base: int | None = None,
 ) -> SnapshotResult:  # fmt: skip
     """Merge one sealed run into the dataset. Committing it again returns the same result and moves nothing.
 
-    ``withdrawn``: items quarantined or failed. Skipped items are in neither list. ``mirror`` withdraws every visible item
-    of earlier runs of the same ``listing_id`` that is not among ``listed`` (all item_ids of this run). Large runs give
-    what ``items.items_of`` makes: a ``pyarrow.Table`` and columns of item_ids.
-    Raises StoreError, ConfigurationError (a part was changed, an item appears twice).
+    ``withdrawn``: items quarantined or failed. ``skipped``: items whose row in snapshot ``base``, the one that the plan
+    pinned, still holds. ``mirror`` withdraws every visible item that earlier runs of the same ``listing_id`` showed and
+    that is not among ``listed`` (all item_ids of this run). Large runs give what ``items.items_of`` makes: a
+    ``pyarrow.Table`` and columns of item_ids.
+    Raises StoreError, ConfigurationError (a part was changed, an item appears twice, a skipped one is not in the base).
     """
     folder = f"{home(dataset)}runs/{run.run_key}/{run.generation}/"
     saved = dest.get(f"{folder}committed.json")
@@ -128,8 +131,9 @@ def commit_snapshot(
     if mirror:
         withdrawn = _with_gone(dest, dataset, run, p.texts(listed), p.texts(withdrawn))
     rows = p.make_part(
-        published, withdrawn, run_key=run.run_key, generation=run.generation, recipe_hash=run.recipe_hash, store=dest
-    )
+        published, withdrawn, run_key=run.run_key, generation=run.generation, recipe_hash=run.recipe_hash, store=dest,
+        kept=_kept(dest, dataset, base, p.texts(skipped), run.recipe_hash),
+    )  # fmt: skip
     before = newest_seq(dest, dataset) or 0
     part, rows, new = _write_part(dest, folder, run, rows)
     done = _merge(dest, dataset, folder, part, rows, searched=before if new else 0)
@@ -165,12 +169,15 @@ def _merge(dest: Store, dataset: str, folder: str, part: Part, rows: Any, *, sea
         if done is not None:
             return done
         searched = seq or 0
-        base = read_snapshot(dest, dataset, seq) if seq else None
-        merged, delta, counts, total = _apply(dest, base, part, rows)
+        known = read_snapshot(dest, dataset, seq).parts if seq else ()
+        merged, delta, counts, total = merging.apply(dest, root, known, part, rows)
         number = (seq or 0) + 1
         delta_key = f"{folder}delta-{number:010d}.parquet"
         dest.create(delta_key, p.encode(delta))
         if not any(counts.values()):
+            merging.note(dest, root, part)
+            if newest_seq(dest, dataset) != seq:
+                continue  # made by a run that may not have seen the note
             return {"seq": seq, "delta_key": delta_key, "changed": False, "counts": counts}
         body = {
             "format": FORMAT, "seq": number, "dataset": dataset, "created_at": datetime.now(UTC).isoformat(),
@@ -183,32 +190,6 @@ def _merge(dest: Store, dataset: str, folder: str, part: Part, rows: Any, *, sea
             return {"seq": number, "delta_key": delta_key, "changed": True, "counts": counts}
 
 
-def _apply(dest: Store, base: Snapshot | None, part: Part, rows: Any) -> tuple[list[Part], Any, dict[str, int], int]:
-    """Parts, delta, its counts and the number of visible rows after adding ``part`` to ``base``.
-
-    Of all rows only ids are held; whole rows only of the items that ``rows`` mention: no other item can change.
-    """
-    import pyarrow.compute as pc
-
-    known = base.parts if base else ()
-    ids, mine = [], []
-    for item in known:
-        data = p.part_bytes(dest, item)
-        ids.append((item, p.decode(data, ("item_id", "change"))))
-        mine.append((item, p.scan(data, None, lambda batch: pc.is_in(batch["item_id"], value_set=rows["item_id"]))))
-    old = p.deciding_rows([table for _, table in mine])
-    new = p.deciding_rows([table for _, table in _in_order([*mine, (part, rows)])])
-    delta, counts = p.difference(*(p.visible(side).drop_columns("part") for side in (old, new)))
-    after = _in_order([*ids, (part, rows.select(["item_id", "change"]))])
-    deciding = p.deciding_rows([table for _, table in after])
-    used = set(deciding["part"].unique().to_pylist())
-    return [item for index, (item, _) in enumerate(after) if index in used], delta, counts, p.visible(deciding).num_rows
-
-
-def _in_order(pairs: Iterable[tuple[Part, Any]]) -> list[tuple[Part, Any]]:
-    return sorted(pairs, key=lambda pair: pair[0].order)
-
-
 def _with_gone(dest: Store, dataset: str, run: RunManifestRef, listed: Any, withdrawn: Any) -> Any:
     """``withdrawn`` and what earlier runs of the same listing show and this one did not list."""
     import pyarrow as pa
@@ -218,12 +199,28 @@ def _with_gone(dest: Store, dataset: str, run: RunManifestRef, listed: Any, with
     if seq is None:
         return withdrawn
     snapshot = read_snapshot(dest, dataset, seq)
-    same = [index for index, part in enumerate(snapshot.parts) if part.listing_id == run.listing_id]
-    table = p.visible(resolve(dest, snapshot, ("item_id", "change")))
-    items = table["item_id"].filter(pc.is_in(table["part"], value_set=pa.array(same, type=pa.int32())))
+    columns = ("item_id", "change")
+    same = tuple(part for part in snapshot.parts if part.listing_id == run.listing_id)
+    items = p.visible(resolve(dest, snapshot, columns))["item_id"]
+    theirs = p.visible(resolve(dest, replace(snapshot, parts=same), columns))["item_id"]
+    items = items.filter(pc.is_in(items, value_set=theirs))
     for kept in (listed, withdrawn):
         items = items.filter(pc.invert(pc.is_in(items, value_set=kept)))
     return pa.concat_tables([pa.table({"item_id": column}) for column in (withdrawn, items)])["item_id"]
+
+
+def _kept(dest: Store, dataset: str, base: int | None, skipped: Any, recipe_hash: str) -> Any:
+    """The rows of some items in the snapshot against which they were skipped."""
+    import pyarrow.compute as pc
+
+    if not len(skipped):
+        return None
+    known = read_snapshot(dest, dataset, base).parts if base else ()
+    rows = p.visible(p.deciding_rows([merging.mentions(p.part_bytes(dest, part), skipped) for part in known]))
+    rows = rows.filter(pc.equal(rows["recipe_hash"], recipe_hash)).drop_columns("part")
+    if rows.num_rows != len(skipped):
+        raise ConfigurationError("an item was skipped that the plan's snapshot does not show under this recipe")
+    return rows
 
 
 def _write_part(dest: Store, folder: str, run: RunManifestRef, rows: Any) -> tuple[Part, Any, bool]:
@@ -233,7 +230,7 @@ def _write_part(dest: Store, folder: str, run: RunManifestRef, rows: Any) -> tup
     if not new:
         data = dest.read(key)
         rows = p.decode(data)
-    part = Part(key, hashlib.sha256(data).hexdigest(), rows.num_rows, **asdict(run))
+    part = Part(key, hashlib.sha256(data).hexdigest(), rows.num_rows, **asdict(run), kept_from=p.origins(rows))
     return part, rows, new
 
 

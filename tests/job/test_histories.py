@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import cv2
 from faultkit import check_invariants, shown
-from hypothesis import HealthCheck, event, given, settings
+from hypothesis import HealthCheck, event, example, given, settings
 from hypothesis import strategies as st
 from jobkit import KEYS, MarkerDetector, World, attempt, picture
 
@@ -46,27 +47,44 @@ def fogged(version: int, policy: str) -> str:
     return hashlib.sha256(cover(raw, seen.picture, seen.detections, rules, KEYS).encoded.data).hexdigest()
 
 
-class Model:
-    """What is in the source, and what consumers see: path → (version, policy)."""
+@dataclass(frozen=True)
+class Listed:
+    """A run that listed the source as number ``when`` and whose batches are done."""
 
-    def __init__(self) -> None:
-        self.files: dict[str, int] = {}
-        self.visible: dict[str, tuple[int, str]] = {}
+    when: int
+    files: dict[str, int]
+    policy: str
+    mirror: bool
+    refs: list[dict[str, Any]]
 
     def may_finalise(self) -> bool:
         """The gate: a listing that is not empty must publish or skip something."""
         return not self.files or any(version != BROKEN for version in self.files.values())
 
-    def finish(self, policy: str, mirror: bool) -> bool:
-        """A run over the files as they are; whether anything changed for consumers."""
-        before = dict(self.visible)
-        for name, version in self.files.items():
-            if version == BROKEN:
-                self.visible.pop(name, None)
-            else:
-                self.visible[name] = (version, policy)
-        if mirror:
-            self.visible = {name: row for name, row in self.visible.items() if name in self.files}
+
+class Model:
+    """What is in the source, and for each path the newest listing that said something, with (version, policy) or None."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, int] = {}
+        self.newest: dict[str, tuple[int, tuple[int, str] | None]] = {}
+
+    @property
+    def visible(self) -> dict[str, tuple[int, str]]:
+        """What consumers see."""
+        return {name: row for name, (_, row) in self.newest.items() if row is not None}
+
+    def finish(self, run: Listed) -> bool:
+        """A run says how the files were; a skipped one counts like a published one. Whether consumers see a change."""
+        before = self.visible
+        said: dict[str, tuple[int, str] | None] = {
+            name: None if version == BROKEN else (version, run.policy) for name, version in run.files.items()
+        }
+        if run.mirror:
+            said |= {name: None for name in before if name not in run.files}
+        for name, row in said.items():
+            if self.newest.get(name, (-1, None))[0] < run.when:
+                self.newest[name] = (run.when, row)
         return before != self.visible
 
 
@@ -78,6 +96,7 @@ class Life:
         self.model = Model()
         self.layout = layout
         self.runs = 0
+        self.late: list[Listed] = []
 
     def put(self, name: str, version: int) -> None:
         """Add, change or break a file."""
@@ -93,25 +112,45 @@ class Life:
 
     def run(self, policy: str, mirror: bool, again: str) -> None:
         """A run, in which ``again`` says what is tried twice, and what must be seen after it."""
+        before = self.seen()
+        listed = self.look(policy, mirror, again)
+        assert self.seen() == before, "consumers saw a run before it was finalised"
+        self.finish(listed, again)
+
+    def begin(self, policy: str, mirror: bool) -> None:
+        """A run lists the source and does its batches; it finalises later."""
+        self.late.append(self.look(policy, mirror, "nothing"))
+
+    def end(self) -> None:
+        """The last run that was begun finalises now, if there is one."""
+        if self.late:
+            event("a late run")
+            self.finish(self.late.pop(), "nothing")
+
+    def look(self, policy: str, mirror: bool, again: str) -> Listed:
+        """Plan and batches."""
         self.runs += 1
         rules: FogPolicy = POLICIES[policy]
         request = self.world.request(
             f"run-{self.runs}", policy=rules, mirror=mirror, layout=self.layout, batch_images=3
         )
         refs = make_plan(request, KEYS)
-        before = self.seen()
         if again == "plan":
             assert make_plan(request, KEYS) == refs
         for ref in refs * 2 if again == "batches" else refs:
             run_batch(ref["plan"], ref["batch"], attempt=attempt(), keys=KEYS, workers=1)
-        assert self.seen() == before, "consumers saw a run before it was finalised"
-        if not self.model.may_finalise():
+        return Listed(self.runs, dict(self.model.files), policy, mirror, refs)
+
+    def finish(self, run: Listed, again: str) -> None:
+        """Finalise, and what must be seen after it."""
+        before, refs = self.seen(), run.refs
+        if not run.may_finalise():
             event("refused by the gate")
             self.finalise_refused(refs)
             assert self.seen() == before
             return
         result = finalise(refs[0]["plan"], attempt=attempt(), keys=KEYS)
-        assert result["changed"] == self.model.finish(policy, mirror)
+        assert result["changed"] == self.model.finish(run)
         if again == "finalise":
             once = finalise(refs[0]["plan"], attempt=attempt(), keys=KEYS)
             assert (once["snapshot_seq"], once["manifest_sha256"]) == (
@@ -119,7 +158,7 @@ class Life:
                 result["manifest_sha256"],
             )
         assert sum(result["counts"][name] for name in ("published", "quarantined", "failed", "skipped")) == len(
-            self.model.files
+            run.files
         )
         event(f"changed {result['changed']}, skipped {result['counts']['skipped'] > 0}")
 
@@ -155,6 +194,8 @@ class Life:
 changes = st.one_of(
     st.tuples(st.just("put"), st.sampled_from(NAMES), st.sampled_from([0, 0, 1, 2, BROKEN])),
     st.tuples(st.just("remove"), st.sampled_from(NAMES)),
+    st.tuples(st.just("begin"), st.sampled_from(["fog", "fog", "fill"]), st.booleans()),
+    st.tuples(st.just("end")),
 )
 runs = st.tuples(
     st.just("run"), st.sampled_from(["fog", "fog", "fill"]), st.booleans(),
@@ -163,14 +204,24 @@ runs = st.tuples(
 histories = st.lists(st.tuples(st.lists(changes, min_size=1, max_size=4), runs), min_size=2, max_size=4)
 
 
+RUN = ("run", "fog", False, "nothing")
+A, B = NAMES[:2]
+LATE = [("put", A, 1), ("begin", "fog", False), ("put", A, 0)]
+"""A run that saw another version of a file, which then went back to what it was."""
+
+
+@example(layout="named", history=[([], RUN), ([*LATE, ("put", B, 0)], RUN), ([("end",)], RUN)])
+@example(layout="content", history=[([], RUN), (LATE, RUN), ([("end",)], RUN)])
+@example(layout="named", history=[([], RUN), ([*LATE, ("begin", "fog", False)], RUN), ([("end",), ("end",)], RUN)])
 @settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(layout=st.sampled_from(["named", "content"]), history=histories)
 def test_consumers_see_what_the_model_says(layout: str, history: list[Any]) -> None:
-    """Added, changed, broken and removed files; either policy; mirrored or not; steps tried twice: the model holds."""
+    """Files come, change, break and go; either policy; mirrored, late, steps tried twice: the model holds."""
     with tempfile.TemporaryDirectory() as folder:
         life = Life(Path(folder), layout)
         life.put(NAMES[0], 0)
         for steps, last in history:
             for name, *values in [*steps, last]:
                 getattr(life, name)(*values)
-            life.check()
+                if name in ("run", "end"):
+                    life.check()

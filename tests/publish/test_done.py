@@ -20,7 +20,7 @@ from airflow_facefog.core.records import ImageRecord
 from airflow_facefog.publish.done import DoneHit, DoneIndex, record_refusals
 from airflow_facefog.publish.items import items_of
 from airflow_facefog.publish.layout import output_key
-from airflow_facefog.publish.snapshots import RunManifestRef, commit_snapshot, newest_seq
+from airflow_facefog.publish.snapshots import RunManifestRef, commit_snapshot, newest_seq, open_dataset, read_snapshot
 from airflow_facefog.publish.store import Store
 
 KEYS = KeyRing.from_master(b"k" * 32)
@@ -39,9 +39,16 @@ class World:
         images = to_arrow("facefog_image", [self.row(name, source, *end) for source, end in sorted(ends.items())])
         self.audit.create(f"runs/{name}/0/image.parquet", to_parquet("facefog_image", images))
         record_refusals(self.audit, recipe_hash=recipe, run_key=name, generation=0, images=images)
-        published, withdrawn = items_of(images, pa.array([KEYS.item_id(source) for source in sorted(ends)]), self.dest)
+        items = pa.array([KEYS.item_id(source) for source in sorted(ends)])
+        published, withdrawn, skipped = items_of(images, items, self.dest)
         ref = RunManifestRef(name, 0, f"2026-01-01T00:{when:02}:00+00:00", recipe)
-        commit_snapshot(self.dest, dataset="default", run=ref, published=published, withdrawn=withdrawn)
+        base = newest_seq(self.dest)
+        seen = open_dataset(self.dest).to_pylist() if base else []
+        shown = [row["item_id"] for row in seen if row["recipe_hash"] == recipe]
+        commit_snapshot(
+            self.dest, dataset="default", run=ref, published=published, withdrawn=withdrawn, base=base,
+            skipped=[i for i in skipped.to_pylist() if i in shown],
+        )  # fmt: skip
 
     def row(self, run: str, source: str, status: str, raw: str, output: str) -> ImageRecord:
         """One image row."""
@@ -134,6 +141,34 @@ def test_a_shared_object_with_one_item_withdrawn_is_not_certain():
     assert world.done().find("R", "i1", "s1") is None
     assert world.done().find("R", "i2", "s2") is None
     assert world.done().find("R", "i3", "s3").run_key == "r1"
+
+
+def test_what_was_skipped_is_done_by_the_run_that_made_it():
+    """A chain of runs that skip: the newest part holds all rows, and the index still names the first run."""
+    world = World()
+    world.run("r1", 1, {"s1": ("published", "i1", "o1"), "s2": ("published", "i2", "o2")})
+    for n in (2, 3):
+        new = {f"s{n + 1}": ("published", f"i{n + 1}", f"o{n + 1}")}
+        world.run(f"r{n}", n, {s: ("skipped:already_done", f"i{s[1]}", "") for s in ("s1", "s2")} | new)
+    assert [part.run_key for part in read_snapshot(world.dest, "default", 3).parts] == ["r2", "r3"]
+    index = world.done()
+    assert (index.find("R", "i1", "s1"), index.find("R", "i2", "s2")) == (DoneHit("r1"), DoneHit("r1"))
+    assert index.find("R", "i3", "s3") == DoneHit("r2")
+    world.run(
+        "r4", 4, {f"s{n}": ("skipped:already_done", f"i{n}", "") for n in (1, 3, 4)} | {"s2": ("failed", None, "")}
+    )
+    assert [part.run_key for part in read_snapshot(world.dest, "default", 4).parts] == ["r4"]
+    index = world.done()
+    assert [index.find("R", f"i{n}", f"s{n}") for n in (1, 2, 3)] == [DoneHit("r1"), None, DoneHit("r2")]
+
+
+def test_a_shared_object_is_uncertain_although_its_first_part_is_gone():
+    """One of two items that share an object is kept, the other withdrawn, and no part says any more that both had it."""
+    world = World("content")
+    world.run("r1", 1, {"s1": ("published", "i1", "same"), "s2": ("published", "i2", "same")})
+    world.run("r2", 2, {"s1": ("skipped:already_done", "i1", ""), "s2": ("failed:source_missing", None, "")})
+    assert [part.run_key for part in read_snapshot(world.dest, "default", 2).parts] == ["r2"]
+    assert [world.done([s]).find("R", i, s) for i, s in (("i1", "s1"), ("i2", "s2"))] == [None, None]
 
 
 def test_only_what_was_asked_for_is_loaded():

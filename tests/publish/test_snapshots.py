@@ -154,6 +154,95 @@ def test_mirror_withdraws_what_is_gone_from_the_same_listing():
     assert set(shown(dest)) == {"a", "m"}
 
 
+def test_mirror_withdraws_what_another_pattern_saw_since():
+    """An overlapping source pattern that skips or publishes an item does not take it from the mirror of the first one."""
+    dest = fresh()
+    commit(dest, "r1", 1, [("a", "1"), ("b", "1"), ("c", "1")])
+    other = ref("other", 2, "M")
+    commit_snapshot(
+        dest, dataset="default", run=other, published=[item("b", "2"), item("m", "1")], withdrawn=[], base=1,
+        skipped=["a", "c"],
+    )  # fmt: skip
+    assert {part.run_key for part in read_snapshot(dest, "default", 2).parts} == {"r1", "other"}
+    result = commit(dest, "r3", 3, skipped=["c"], base=2, mirror=True, listed=["c"])
+    assert result.counts == {"added": 0, "replaced": 0, "withdrawn": 2}
+    assert set(shown(dest)) == {"c", "m"}
+
+
+def changes(dest: Store, result) -> dict[str, tuple[str, str]]:
+    """A delta: item_id → (change, the run that made the row)."""
+    delta = decode(dest.read(result.delta_uri.removeprefix(dest.uri() + "/")))
+    return {row["item_id"]: (row["change"], row["run_key"]) for row in delta.to_pylist()}
+
+
+@pytest.mark.parametrize("also", [[("b", "0")], []], ids=["with a new image", "all skipped"])
+def test_what_a_newer_listing_skipped_an_older_one_does_not_replace(also):
+    """r0 shows a; r1 lists a changed; r2 lists it as r0 did and skips it; r1 finishes last: r0's row stays."""
+    dest = fresh()
+    commit(dest, "r0", 0, [("a", "v0")])
+    newer = commit(dest, "r2", 2, also, skipped=["a"], base=1)
+    assert (newer.changed, changes(dest, newer)) == (bool(also), {i: ("added", "r2") for i, _ in also})
+    late = commit(dest, "r1", 1, [("a", "v1"), ("c", "v1")])
+    assert (late.counts, changes(dest, late)) == ({"added": 1, "replaced": 0, "withdrawn": 0}, {"c": ("added", "r1")})
+    assert shown(dest) == {"a": sha("v0"), "c": sha("v1"), **{i: sha(c) for i, c in also}}
+
+
+@pytest.mark.parametrize(("older", "change"), [([("a", "v1")], "replaced"), ([], "added")])
+def test_what_was_kept_comes_back(older, change):
+    """An older listing that finished first replaced or withdrew a; the newer one, which skipped a, brings r0's row back."""
+    dest = fresh()
+    commit(dest, "r0", 0, [("a", "v0")])
+    commit(dest, "r1", 1, older, [] if older else ["a"])
+    result = commit(dest, "r2", 2, skipped=["a"], base=1)
+    assert changes(dest, result) == {"a": (change, "r0")}
+    (row,) = open_dataset(dest).to_pylist()
+    assert (row["sha256"], row["run_key"], row["recipe_hash"]) == (sha("v0"), "r0", "recipe")
+    (part,) = read_snapshot(dest, "default", result.seq).parts
+    assert (part.run_key, part.kept_from) == ("r2", (("r0", 0),))
+
+
+def test_an_empty_delta_is_noted_for_older_listings_only():
+    """Published the same again and refused again: noted once, consulted by what listed earlier, not by what listed later."""
+    dest = fresh()
+    commit(dest, "r0", 0, [("a", "v0")])
+    for _ in range(2):
+        assert not commit(dest, "r5", 5, [("a", "v0")], ["gone"]).changed
+    assert len(dest.list("_facefog/unmerged")) == 1
+    commit(dest, "r3", 3, [("a", "v3"), ("gone", "v3"), ("own", "v3")])
+    assert shown(dest) == {"a": sha("v0"), "own": sha("v3")}
+    commit(dest, "r6", 6, [("a", "v6"), ("gone", "v6")])
+    assert shown(dest) == {"a": sha("v6"), "gone": sha("v6"), "own": sha("v3")}
+    (note,) = dest.list("_facefog/unmerged")
+    dest.replace(note, b"{")
+    commit(dest, "r7", 7, [("a", "v7")])
+    with pytest.raises(ConfigurationError, match="note"):
+        commit(dest, "r4", 4, [("a", "v4")])
+
+
+def test_an_item_that_the_base_does_not_show_cannot_be_skipped():
+    """Nothing would stand for it: the run does not add up, and nothing moves."""
+    dest = fresh()
+    commit(dest, "r0", 0, [("a", "v0")])
+    commit(dest, "r1", 1, [], ["a"])
+    for base in (None, 2):
+        with pytest.raises(ConfigurationError, match="skipped"):
+            commit(dest, "r2", 2, [("b", "v2")], skipped=["a"], base=base)
+    assert newest_seq(dest) == 2
+
+
+def test_kept_rows_let_old_parts_drop_out():
+    """Daily runs over a folder that grows: the newest part holds all, and every row names the run that made it."""
+    dest = fresh()
+    for n in range(5):
+        commit(dest, f"r{n}", n, [(f"i{n}", "1")], skipped=[f"i{k}" for k in range(n)], base=n or None)
+    (part,) = read_snapshot(dest, "default", 5).parts
+    assert (part.run_key, part.rows, part.kept_from) == ("r4", 5, tuple((f"r{n}", 0) for n in range(4)))
+    table = open_dataset(dest)
+    assert dict(zip(table["item_id"].to_pylist(), table["run_key"].to_pylist(), strict=True)) == {
+        f"i{n}": f"r{n}" for n in range(5)
+    }
+
+
 def test_mirror_needs_to_know_the_listing():
     """Without a listing_id a mirror could withdraw another source's items: refused."""
     with pytest.raises(ValueError, match="listing_id"):
@@ -270,14 +359,14 @@ def audit_images(dest: Store, layout: str, ends: list[tuple[str, str]]):
 
 
 def test_rows_of_the_audit_become_rows_for_consumers():
-    """Published rows become items, quarantined and failed ones withdrawals, skipped ones nothing."""
+    """Published rows become items, quarantined and failed ones withdrawals; skipped ones stay apart."""
     dest = fresh()
     ends = [("published", "in/Ä.bmp"), ("quarantined", "a"), ("failed", "b"), ("skipped", "c")]
     images = audit_images(dest, "named", ends)
-    published, withdrawn = items_of(images, pa.array(["i1", "i2", "i3", "i4"]), dest)
+    published, withdrawn, skipped = items_of(images, pa.array(["i1", "i2", "i3", "i4"]), dest)
     key = output_key("named", "in/Ä.bmp", sha("in/Ä.bmp"), "jpg")
     assert published.to_pylist() == [asdict(PublishedItem("i1", key, sha("in/Ä.bmp"), 5, "jpeg", 8, 9, "in/Ä.bmp"))]
-    assert withdrawn.to_pylist() == ["i2", "i3"]
+    assert (withdrawn.to_pylist(), skipped.to_pylist()) == (["i2", "i3"], ["i4"])
 
 
 NAMES = st.text(st.characters(codec="utf-8"), min_size=1, max_size=30) | st.sampled_from(
@@ -302,7 +391,7 @@ def test_columns_say_what_the_layout_says(names, layout):
     """Keys, formats and plain paths made for whole columns are those that ``publish.layout`` makes for each name."""
     dest = fresh()
     images = audit_images(dest, layout, [("published", name) for name in names])
-    published, _ = items_of(images, pa.array([str(n) for n in range(len(names))], pa.string()), dest)
+    published, _, _ = items_of(images, pa.array([str(n) for n in range(len(names))], pa.string()), dest)
     keys = [output_key(layout, name, sha(name), "jpg", full=n % 2 == 1) for n, name in enumerate(names)]
     assert published["key"].to_pylist() == keys
     assert published["path"].to_pylist() == [source_path(key) for key in keys]
@@ -424,13 +513,10 @@ OUTCOMES = st.dictionaries(st.sampled_from(ITEMS), st.sampled_from(["v1", "v2", 
 
 @settings(max_examples=30, deadline=None)
 @given(outcomes=st.lists(OUTCOMES, min_size=1, max_size=5), data=st.data())
-def test_the_order_of_finishing_does_not_matter_for_what_was_merged(outcomes, data):
-    """Runs that list disjoint content finish in any order and consumers end with the same rows."""
+def test_the_order_of_finishing_does_not_matter(outcomes, data):
+    """Runs that were planned on the same snapshot finish in any order and consumers end with the same rows."""
     runs = [(f"r{n}", n, outcome) for n, outcome in enumerate(outcomes)]
-    runs = [
-        (name, n, {f"{i}{n % 2}": f"{o}-{n}" if o[0] == "v" else o for i, o in outcome.items()})
-        for name, n, outcome in runs
-    ]
+    runs = [(name, n, {i: f"{o}-{n}" if o[0] == "v" else o for i, o in outcome.items()}) for name, n, outcome in runs]
     full = {i: "seed" for o in runs for i in o[2]}
     ends = []
     for order in (runs, data.draw(st.permutations(runs))):
@@ -443,14 +529,14 @@ def test_the_order_of_finishing_does_not_matter_for_what_was_merged(outcomes, da
                 n,
                 [(i, o) for i, o in outcome.items() if o[0] == "v"],
                 [i for i, o in outcome.items() if o[0] == "w"],
+                skipped=[i for i, o in outcome.items() if o == "skipped"],
+                base=1,
             )
         ends.append(shown(dest))
     newest: dict[str, str] = dict(full) or {"none": "seed"}
     for _, _, outcome in runs:
-        newest |= {i: o for i, o in outcome.items() if o != "skipped"}
-    assert ends[0] == {i: sha(o) for i, o in newest.items() if o != "withdrawn"}
-    for i, seen in ends[1].items():
-        assert seen in {sha("seed")} | {sha(o[i]) for _, _, o in runs if i in o}
+        newest |= {i: "seed" if o == "skipped" else o for i, o in outcome.items()}
+    assert ends[0] == ends[1] == {i: sha(o) for i, o in newest.items() if o != "withdrawn"}
 
 
 class Finalisers(RuleBasedStateMachine):
@@ -461,17 +547,23 @@ class Finalisers(RuleBasedStateMachine):
         """An empty destination and model."""
         self.dest = fresh()
         self.clock = 0
-        self.open: dict[str, tuple[int, dict[str, str]]] = {}
-        self.finished: dict[str, tuple[int, dict[str, str], object]] = {}
+        self.open: dict[str, tuple[int, int | None, dict[str, str]]] = {}
+        self.finished: dict[str, tuple[int, int | None, dict[str, str], object]] = {}
         self.folded: dict[str, tuple[int, str]] = {}
         self.history: list[dict[str, str]] = [{}]
 
     @rule(outcome=OUTCOMES)
     def plan(self, outcome) -> None:
-        """A run lists the source now and will end so."""
+        """A run lists the source now, pins the newest snapshot and will end so; it can skip what that one shows."""
         self.clock += 1
-        name = f"r{self.clock}"
-        self.open[name] = (self.clock, {i: f"{o}-{self.clock}" if o[0] == "v" else o for i, o in outcome.items()})
+        seen = self.history[-1]
+        ends = {i: f"{o}-{self.clock}" if o[0] == "v" else o for i, o in outcome.items() if o != "skipped" or i in seen}
+        self.open[f"r{self.clock}"] = (self.clock, newest_seq(self.dest), ends)
+
+    @rule()
+    def plan_to_skip(self) -> None:
+        """A run finds everything as it is shown."""
+        self.plan(dict.fromkeys(self.history[-1], "skipped"))
 
     @rule(data=st.data())
     def finish(self, data) -> None:
@@ -479,7 +571,9 @@ class Finalisers(RuleBasedStateMachine):
         if not self.open:
             return
         name = data.draw(st.sampled_from(sorted(self.open)))
-        rivals = sorted(set(self.open) - {name})
+        rivals = [
+            other for other in sorted(set(self.open) - {name}) if not self._is_newer_and_moves_nothing(other, name)
+        ]
         rival = data.draw(st.sampled_from([*rivals, None]))
         real = self.dest.create
 
@@ -500,8 +594,8 @@ class Finalisers(RuleBasedStateMachine):
         if not self.finished:
             return
         name = data.draw(st.sampled_from(sorted(self.finished)))
-        when, outcome, result = self.finished[name]
-        assert self._commit(name, when, outcome) == result
+        *run, result = self.finished[name]
+        assert self._commit(name, *run) == result
 
     @invariant()
     def every_snapshot_is_the_merge(self) -> None:
@@ -513,24 +607,39 @@ class Finalisers(RuleBasedStateMachine):
             assert shown(self.dest) == self.history[-1]
             assert shown(self.dest, len(self.history) // 2) == self.history[len(self.history) // 2]
 
-    def _commit(self, name: str, when: int, outcome: dict[str, str]):
+    def _commit(self, name: str, when: int, base: int | None, outcome: dict[str, str]):
         rows = [(i, o) for i, o in outcome.items() if o[0] == "v"]
-        return commit(self.dest, name, when, rows, [i for i, o in outcome.items() if o == "withdrawn"])
+        gone, skipped = ([i for i, o in outcome.items() if o == end] for end in ("withdrawn", "skipped"))
+        return commit(self.dest, name, when, rows, gone, skipped=skipped, base=base)
 
-    def _finish(self, name: str) -> None:
-        when, outcome = self.open.pop(name)
-        result = self._commit(name, when, outcome)
-        self.finished[name] = (when, outcome, result)
+    def _folded_with(self, when: int, base: int | None, outcome: dict[str, str]) -> dict[str, tuple[int, str]]:
         folded = dict(self.folded)
         for i, o in outcome.items():
-            if o != "skipped" and folded.get(i, (-1, ""))[0] < when:
-                folded[i] = (when, o)
-        after = {i: sha(o) for i, (_, o) in folded.items() if o != "withdrawn"}
+            if folded.get(i, (-1, ""))[0] < when:
+                seen = self.history[base or 0].get(i, "") if o == "skipped" else sha(o) if o[0] == "v" else ""
+                folded[i] = (when, seen)
+        return folded
+
+    def _is_newer_and_moves_nothing(self, other: str, name: str) -> bool:
+        """The documented gap: such a run cannot tell one that takes its number at the same moment."""
+        after = visible(self._folded_with(*self.open[other]))
+        return self.open[other][0] > self.open[name][0] and after == self.history[-1]
+
+    def _finish(self, name: str) -> None:
+        run = self.open.pop(name)
+        result = self._commit(name, *run)
+        self.finished[name] = (*run, result)
+        self.folded = self._folded_with(*run)
+        after = visible(self.folded)
         assert result.changed == (after != self.history[-1])
         if result.changed:
-            self.folded = folded
             self.history.append(after)
             assert result.seq == len(self.history) - 1
+
+
+def visible(folded: dict[str, tuple[int, str]]) -> dict[str, str]:
+    """item_id → sha256 of what is not withdrawn."""
+    return {i: seen for i, (_, seen) in folded.items() if seen}
 
 
 TestFinalisers = Finalisers.TestCase
