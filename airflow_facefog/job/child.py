@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from airflow_facefog.detectors.roboflow.access import Access
 
 IMAGE_TIMEOUT_S = 300.0
-"""An image that holds the child longer than this counts as a crash."""
+"""An image that holds the child longer than this, for each member of a union, counts as a crash."""
 
 _LENGTH = struct.Struct(">Q")
 
@@ -41,6 +41,7 @@ class ChildEngine:
         self, detector_spec: Any, accesses: Mapping[str | None, Access], policy: FogPolicy, keys: KeyRing
     ) -> None:
         self._setup = (detector_spec, dict(accesses), policy, keys)
+        self._members = len(detector_spec.get("of", ())) or 1 if isinstance(detector_spec, Mapping) else 1
         self._child: subprocess.Popen[bytes] | None = None
         self._sent: Egress = {}
         self._sent_by_dead: Egress = {}
@@ -85,7 +86,7 @@ class ChildEngine:
         assert child.stdin
         assert child.stdout
         answer = None
-        with _time_limit(child) as expired:
+        with _time_limit(child, self._members) as expired:
             try:
                 _send(child.stdin, message)
                 answer, self._sent = _receive(child.stdout)
@@ -116,7 +117,7 @@ class ChildEngine:
 
 
 @contextmanager
-def _time_limit(child: subprocess.Popen[bytes]) -> Iterator[threading.Event]:
+def _time_limit(child: subprocess.Popen[bytes], members: int) -> Iterator[threading.Event]:
     """Kill a child that takes longer, whatever it hangs in: starting, taking the image or working on it."""
     expired = threading.Event()
 
@@ -124,7 +125,7 @@ def _time_limit(child: subprocess.Popen[bytes]) -> Iterator[threading.Event]:
         expired.set()
         child.kill()
 
-    timer = threading.Timer(IMAGE_TIMEOUT_S, expire)
+    timer = threading.Timer(IMAGE_TIMEOUT_S * members, expire)
     timer.daemon = True
     timer.start()
     try:
