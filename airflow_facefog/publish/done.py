@@ -151,9 +151,7 @@ def _mentions(dest: Store, parts: Sequence[Part], outputs: Any) -> list[Any]:
 
     items = pa.chunked_array([], type=pa.string())
     tables = []
-    for part in parts:
-        if not len(outputs):
-            break
+    for part in parts if len(outputs) else ():
         here = p.scan(p.part_bytes(dest, part), _OUTPUTS, _one_of(outputs, items))
         tables.append(here)
         items = pa.chunked_array([*items.chunks, *here["item_id"].chunks], type=pa.string())

@@ -565,6 +565,15 @@ class Finalisers(RuleBasedStateMachine):
         """A run finds everything as it is shown."""
         self.plan(dict.fromkeys(self.history[-1], "skipped"))
 
+    @rule(outcome=OUTCOMES)
+    def overtaken(self, outcome) -> None:
+        """A run finds changes, the next one finds everything as it is shown, and finishes first."""
+        self.plan(outcome)
+        late = f"r{self.clock}"
+        self.plan_to_skip()
+        self._finish(f"r{self.clock}")
+        self._finish(late)
+
     @rule(data=st.data())
     def finish(self, data) -> None:
         """Some open run finalises; in the middle of it another one may finalise wholly."""
