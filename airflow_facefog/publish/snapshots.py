@@ -150,7 +150,7 @@ def open_dataset(uri: str | UPath | Store, version: int | None = None, dataset: 
     """
     from upath import UPath
 
-    store = uri if isinstance(uri, Store) else Store(UPath(uri))
+    store = uri if isinstance(uri, Store) else Store(uri if isinstance(uri, UPath) else UPath(uri))
     seq = version if version is not None else newest_seq(store, dataset)
     if seq is None:
         raise ConfigurationError(f"dataset {dataset!r} has no snapshot here; a run must finish first")

@@ -671,3 +671,19 @@ def test_commit_loses_then_merges_on_the_winner(monkeypatch):
     assert (loser.seq, loser.counts) == (2, {"added": 1, "replaced": 0, "withdrawn": 0})
     assert shown(dest) == {"a": sha("w"), "b": sha("w"), "c": sha("l")}
     assert snapshots.read_snapshot(dest, "default", 2).run_key == "loser"
+
+
+def test_open_dataset_keeps_the_rights_of_the_path_it_gets(tmp_path, monkeypatch) -> None:
+    """A path that was opened with a connection is used as it is, not opened again by its text."""
+    seen: list[object] = []
+    original = Store.__init__
+
+    def note(self: Store, root: UPath) -> None:
+        seen.append(root)
+        original(self, root)
+
+    monkeypatch.setattr(Store, "__init__", note)
+    path = UPath(tmp_path)
+    with pytest.raises(ConfigurationError, match="no snapshot"):
+        open_dataset(path)
+    assert seen[0] is path
