@@ -115,9 +115,10 @@ def test_make_demo(tmp_path: Path) -> None:
     """The demo runs the example Dag in Airflow, publishes all but the broken sample and leaves a contact sheet."""
     done = subprocess.run(
         [sys.executable, ROOT / "demo" / "run_demo.py"],
-        env={**os.environ, "COLUMNS": "120", "FACEFOG_KEY_FILE": str(tmp_path / "master.key")},
+        env={**os.environ, "COLUMNS": "120", "XDG_CONFIG_HOME": str(tmp_path)},
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     assert "1 quarantined, 7 published" in done.stdout or "7 published, 1 quarantined" in done.stdout
     assert (ROOT / "build" / "demo" / "sheet" / "contact_sheet.png").exists()
+    assert (tmp_path / "facefog" / "master.key").stat().st_mode & 0o777 == 0o600
