@@ -35,10 +35,10 @@ def store(request, tmp_path):
     """A fresh empty store of each kind."""
     name = uuid.uuid4().hex
     if request.param == "local":
-        return Store(UPath(tmp_path / "root"))
+        return Store(UPath(tmp_path / "zone"))
     if request.param == "memory":
-        return Store(UPath(f"memory://{name}/root"))
-    root = UPath(f"s3://b{name[:20]}/root", **request.getfixturevalue("s3_endpoint"))
+        return Store(UPath(f"memory://{name}/zone"))
+    root = UPath(f"s3://b{name[:20]}/zone", **request.getfixturevalue("s3_endpoint"))
     root.fs.mkdir(f"b{name[:20]}")
     return Store(root)
 
@@ -152,7 +152,7 @@ def test_uri_is_readable_by_fsspec_and_names_no_user(store):
     store.create("d/a%20b.png", b"x")
     uri = store.uri("d/a%20b.png")
     assert store.root.fs.cat_file(uri) == b"x"
-    assert uri.endswith("/root/d/a%20b.png")
+    assert uri.endswith("/zone/d/a%20b.png")
     assert store.uri() == uri.removesuffix("/d/a%20b.png")
 
 
@@ -163,7 +163,7 @@ def test_uri_drops_userinfo(s3_endpoint):
 
 def test_no_half_written_file_after_a_full_disk(tmp_path, monkeypatch):
     """ENOSPC in the middle of a write: a transient error, no object, no residue, and the retry succeeds."""
-    store = Store(UPath(tmp_path / "root"))
+    store = Store(UPath(tmp_path / "zone"))
     real, calls = os.write, []
 
     def full(descriptor: int, data: memoryview) -> int:
@@ -178,7 +178,7 @@ def test_no_half_written_file_after_a_full_disk(tmp_path, monkeypatch):
     assert "anna" not in str(caught.value)
     assert caught.value.__cause__ is None
     monkeypatch.setattr(local_files.os, "write", real)
-    assert [p for p in (tmp_path / "root").rglob("*") if p.is_file()] == []
+    assert [p for p in (tmp_path / "zone").rglob("*") if p.is_file()] == []
     assert store.create("data/anna.png", b"x" * 100) is True
 
 
@@ -195,7 +195,7 @@ def test_no_half_written_file_after_a_full_disk(tmp_path, monkeypatch):
 )
 def test_faults_at_the_moment_of_publishing(tmp_path, monkeypatch, code, expected, says):
     """Whatever fails at the link step, nothing becomes visible and the temporary file is gone."""
-    store = Store(UPath(tmp_path / "root"))
+    store = Store(UPath(tmp_path / "zone"))
 
     def broken(*_: object, **__: object) -> None:
         raise OSError(code, os.strerror(code))
@@ -203,13 +203,13 @@ def test_faults_at_the_moment_of_publishing(tmp_path, monkeypatch, code, expecte
     monkeypatch.setattr(local_files.os, "link", broken)
     with pytest.raises(expected, match=says):
         store.create("a/b", b"x")
-    assert [p for p in (tmp_path / "root").rglob("*") if p.is_file()] == []
+    assert [p for p in (tmp_path / "zone").rglob("*") if p.is_file()] == []
 
 
 def test_a_file_where_the_folder_should_be(tmp_path):
     """A root that is a file is a mistake a person must correct, not a fault to retry."""
-    (tmp_path / "root").write_bytes(b"")
-    store = Store(UPath(tmp_path / "root"))
+    (tmp_path / "zone").write_bytes(b"")
+    store = Store(UPath(tmp_path / "zone"))
     with pytest.raises(ConfigurationError, match="is a file"):
         store.create("a/b", b"x")
     assert store.list() == []
@@ -240,14 +240,14 @@ def test_unfinished_files_are_not_listed(tmp_path):
 
 def test_a_bucket_that_is_not_there(s3_endpoint):
     """A missing bucket is a configuration error, told without its URL."""
-    store = Store(UPath("s3://nosuchbucketatall/root", **s3_endpoint))
+    store = Store(UPath("s3://nosuchbucketatall/zone", **s3_endpoint))
     with pytest.raises(ConfigurationError, match="missing"):
         store.create("a", b"x")
 
 
 def test_s3_conflict_is_tried_again(s3_endpoint, monkeypatch):
     """409 (two conditional writes at once) is no verdict: the write is repeated."""
-    root = UPath("s3://conflicts/root", **s3_endpoint)
+    root = UPath("s3://conflicts/zone", **s3_endpoint)
     root.fs.mkdir("conflicts")
     store = Store(root)
     assert store.exclusive
@@ -269,7 +269,7 @@ def test_s3_conflict_is_tried_again(s3_endpoint, monkeypatch):
 
 def test_a_store_without_exclusive_create_is_found_out(s3_endpoint, monkeypatch):
     """A backend that accepts the second write is reported as not exclusive and still not overwritten knowingly."""
-    root = UPath("s3://careless/root", **s3_endpoint)
+    root = UPath("s3://careless/zone", **s3_endpoint)
     root.fs.mkdir("careless")
     store = Store(root)
     real = store._fs.pipe_file
