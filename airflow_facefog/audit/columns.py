@@ -89,6 +89,8 @@ try_number integer try of the task
 duplicate_of text? source_ref of an earlier item with equal bytes
 done_run_key text? skipped: the run that did it
 committed_at timestamp? when the batch was committed
+pixel_id text? HMAC of the upright decoded source pixels, when the policy asks for it (`record_pixel_id`)
+leaf_idx integer? position of the row's salted leaf in the run's tree
 """
 
 DETECTION = """
@@ -138,4 +140,18 @@ host text where it went
 project text? named project of an upload
 bytes integer bytes sent
 sent_at timestamp when
+"""
+
+ERASURE = """
+request_id text the request: 32 hex digits
+run_key text run whose record was changed
+generation integer generation
+part text which part: `image`, `detection`, `intent` or `leaf`
+reason text `erasure` or `expiry`
+rows_removed integer rows that are gone
+old_sha256 text hash of the part before
+new_sha256 text? hash of the part that replaced it; absent when the whole part was removed
+seq integer chain entry of the signed amendment
+at timestamp when the amendment was chained
+actor text? who asked, as the caller named them
 """

@@ -14,7 +14,7 @@ from airflow_facefog.audit import columns
 
 Type = Literal["text", "json", "timestamp", "integer", "flag", "float"]
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Rises with any change that an older reader would misread; recorded in every Parquet part and in SQL."""
 
 
@@ -79,8 +79,12 @@ EGRESS = _table(
     "facefog_egress", "One row per image that left this process for a named host.",
     columns.EGRESS, "run_key", "generation", "source_ref", "attempt_id", "egress_idx",
 )  # fmt: skip
+ERASURE = _table(
+    "facefog_erasure", "One row per part that an erasure or expiry changed; no trace of whose rows they were.",
+    columns.ERASURE, "request_id", "run_key", "generation", "part",
+)  # fmt: skip
 
-TABLES: Mapping[str, Table] = {t.name: t for t in (RUN, INTENT, IMAGE, DETECTION, SOURCE, EGRESS)}
+TABLES: Mapping[str, Table] = {t.name: t for t in (RUN, INTENT, IMAGE, DETECTION, SOURCE, EGRESS, ERASURE)}
 
 
 def table(name: str) -> Table:

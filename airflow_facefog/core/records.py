@@ -144,6 +144,8 @@ class ImageRecord:
     duplicate_of: str | None = None
     done_run_key: str | None = None
     committed_at: str | None = None
+    pixel_id: str | None = None
+    leaf_idx: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

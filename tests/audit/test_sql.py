@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from airflow_facefog.audit.parquet import join_compact, read_compact, to_arrow, to_parquet
-from airflow_facefog.audit.schema import RUN, TABLES
+from airflow_facefog.audit.schema import RUN, SCHEMA_VERSION, TABLES
 from airflow_facefog.audit.sql import SqlSink
 from airflow_facefog.core.errors import ConfigurationError, StoreError
 from airflow_facefog.core.records import DetectionRecord, ImageRecord, IntentRecord
@@ -204,7 +204,7 @@ def test_tables_are_made_once(sink):
     sink.create_tables()
     again = SqlSink(sink.engine)
     assert again.write_run(run_row(), [image(1)], [])
-    assert rows(sink, "SELECT version FROM facefog_schema") == [(1,)]
+    assert rows(sink, "SELECT version FROM facefog_schema") == [(SCHEMA_VERSION,)]
 
 
 def test_another_schema_version_is_refused(sink):
