@@ -13,7 +13,14 @@ import click
 import typer
 
 from airflow_facefog import __version__
-from airflow_facefog.cli import dataset_commands, detect_command, keys_command, policy_commands, run_command
+from airflow_facefog.cli import (
+    audit_app,
+    dataset_commands,
+    detect_command,
+    keys_command,
+    policy_commands,
+    run_command,
+)
 from airflow_facefog.core.errors import ConfigurationError, FogError, PlanMismatchError, PolicyError
 
 DONE, FAILED, WRONG_USE = 0, 1, 2
@@ -38,6 +45,7 @@ app.command("ls")(dataset_commands.list_images)
 app.command("export")(dataset_commands.export)
 app.add_typer(policy_commands.app, name="policy")
 app.add_typer(keys_command.app, name="keys")
+app.add_typer(audit_app.app, name="audit")
 
 
 def _version(value: bool) -> None:

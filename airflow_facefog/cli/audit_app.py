@@ -1,0 +1,12 @@
+"""``facefog audit …``: ask the record, verify it, keep it. One line here per command."""
+
+from __future__ import annotations
+
+import typer
+
+app = typer.Typer(help="Query, verify and keep the audit.", no_args_is_help=True, rich_markup_mode=None)
+
+
+@app.callback()
+def _group() -> None:
+    pass
