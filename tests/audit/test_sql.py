@@ -1,8 +1,7 @@
-"""The SQL form of the audit. Set FACEFOG_TEST_PG_URL (postgresql+psycopg://…) to run everything on PostgreSQL too."""
+"""The SQL form of the audit, on SQLite and on a real PostgreSQL."""
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -17,7 +16,7 @@ from airflow_facefog.core.errors import ConfigurationError, StoreError
 from airflow_facefog.core.records import DetectionRecord, ImageRecord, IntentRecord
 from airflow_facefog.testing import AuditSinkContract
 
-URLS = ["sqlite", *filter(None, [os.environ.get("FACEFOG_TEST_PG_URL")])]
+DATABASES = ["sqlite", "postgresql"]
 
 VALUES = {"text": "t", "json": "{}", "timestamp": "2026-01-01T00:00:00+00:00", "integer": 1, "flag": 1, "float": 0.5}
 
@@ -47,19 +46,12 @@ def intent(n: int, attempt: str = "a", run_key: str = "r1") -> IntentRecord:
     return IntentRecord(run_key, 0, f"s{n}", f"i{n}", attempt, "b", f"data/{'x' * 600}{n}.png", "h", "t")
 
 
-@pytest.fixture(params=URLS)
+@pytest.fixture(params=DATABASES)
 def sink(request, tmp_path):
     """A sink on an empty database."""
-    url = f"sqlite:///{tmp_path / 'audit.db'}" if request.param == "sqlite" else request.param
-    made = SqlSink(url)
+    sqlite = request.param == "sqlite"
+    made = SqlSink(f"sqlite:///{tmp_path / 'audit.db'}" if sqlite else request.getfixturevalue("pg_url"))
     yield made
-    names = [*TABLES, "facefog_schema"]
-    if url != request.param:
-        made.close()
-        return
-    with made.engine.begin() as connection:
-        for name in names:
-            connection.execute(sa.text(f"DROP TABLE IF EXISTS {name}"))
     made.close()
 
 
