@@ -116,33 +116,32 @@ def _published(audit: Store, run: tuple[str, int], source_refs: Collection[str])
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    file = _image_part(audit, *run)
+    part = _image_part(audit, *run)
     wanted = pa.array(list(source_refs), type=pa.string())
-    rows = _published_where(file, _IMAGES, "source_ref", wanted)
-    return rows, _published_where(file, ("status", "output_uri"), "output_uri", pc.unique(rows["output_uri"]))[
-        "output_uri"
-    ]
+    rows = _published_where(part, _IMAGES, "source_ref", wanted)
+    outputs = _published_where(part, ("status", "output_uri"), "output_uri", pc.unique(rows["output_uri"]))
+    return rows, outputs["output_uri"]
 
 
-def _published_where(file: Any, columns: Sequence[str], name: str, wanted: Any) -> Any:
+def _published_where(part: bytes, columns: Sequence[str], name: str, wanted: Any) -> Any:
     import pyarrow as pa
     import pyarrow.compute as pc
 
+    from airflow_facefog.audit.parquet import read_batches
+
     found = [pa.table({column: pa.array([], pa.string()) for column in columns})]
-    for batch in file.iter_batches(p.SCAN_ROWS, columns=list(columns)) if len(wanted) else ():
+    for batch in read_batches("facefog_image", part, columns, p.SCAN_ROWS) if len(wanted) else ():
         rows = batch.filter(pc.is_in(batch[name], value_set=wanted))
         rows = rows.filter(pc.equal(rows["status"], "published"))
         found.append(pa.table({column: rows[column] for column in columns}))
     return pa.concat_tables(found)
 
 
-def _image_part(audit: Store, run_key: str, generation: int) -> Any:
-    from airflow_facefog.audit.parquet import open_part
-
+def _image_part(audit: Store, run_key: str, generation: int) -> bytes:
     data = audit.get(f"runs/{run_key}/{generation}/image.parquet")
     if data is None:
         raise ConfigurationError(f"the audit of run {run_key} generation {generation} is missing; restore the audit")
-    return open_part("facefog_image", data)
+    return data
 
 
 def _mentions(dest: Store, parts: Sequence[Part], outputs: Any) -> list[Any]:

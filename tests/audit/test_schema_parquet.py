@@ -5,10 +5,14 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import tempfile
+from collections.abc import Sequence
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 
+import duckdb
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -20,6 +24,7 @@ from airflow_facefog.audit.parquet import (
     join_compact,
     open_part,
     read_arrow,
+    read_batches,
     read_compact,
     to_arrow,
     to_parquet,
@@ -205,6 +210,82 @@ def test_a_part_of_another_table_is_refused():
     """Rows of one table are never read as rows of another."""
     with pytest.raises(ConfigurationError, match="not facefog_detection"):
         from_parquet("facefog_detection", to_parquet("facefog_image", [image(1)]))
+
+
+def older(data: bytes, version: str = "1", without: Sequence[str] = ("pixel_id", "leaf_idx")) -> bytes:
+    """A part as an older release wrote it."""
+    found = pq.read_table(pa.BufferReader(data)).drop_columns(list(without))
+    sink = pa.BufferOutputStream()
+    pq.write_table(found.replace_schema_metadata({**found.schema.metadata, b"facefog_schema_version": version}), sink)
+    return bytes(sink.getvalue())
+
+
+def test_parts_of_schema_version_1_are_read():
+    """Whichever way a part is read: what the older release did not record is None, everything else is as it was."""
+    rows = [{**asdict(image(n)), "pixel_id": None, "leaf_idx": None} for n in range(3)]
+    data = older(to_parquet("facefog_image", rows))
+    assert from_parquet("facefog_image", data) == rows
+    assert read_compact("facefog_image", data).to_pylist() == rows
+    assert read_arrow("facefog_image", data, ["leaf_idx", "status"]).to_pylist()[0] == {
+        "leaf_idx": None, "status": "published",
+    }  # fmt: skip
+    batches = list(read_batches("facefog_image", data, ["pixel_id", "source_ref"], 2))
+    assert [b.to_pylist() for b in batches] == [
+        [{"pixel_id": None, "source_ref": r["source_ref"]} for r in part] for part in (rows[:2], rows[2:])
+    ]
+    assert read_arrow("facefog_image", data).schema.metadata[b"facefog_schema_version"] == b"1"
+
+
+def test_parts_of_two_versions_join():
+    """A run that was planned and half done by an older release is finished by this one."""
+    parts = [older(to_parquet("facefog_image", [image(1)])), to_parquet("facefog_image", [image(2, pixel_id="p")])]
+    for order in (parts, parts[::-1]):
+        joined = join_compact([read_compact("facefog_image", part) for part in order])
+        assert sorted(joined["pixel_id"].to_pylist(), key=str) == [None, "p"]
+        assert from_parquet("facefog_image", to_parquet("facefog_image", joined)) == joined.to_pylist()
+
+
+@pytest.mark.parametrize(
+    ("version", "without"),
+    [
+        ("3", ()),
+        ("0", ()),
+        ("x", ()),
+        ("-1", ()),
+        ("2", ("leaf_idx",)),
+        ("1", ("status",)),
+        ("1", ("run_key", "leaf_idx")),
+    ],
+)
+def test_parts_of_no_known_version_are_refused(version, without):
+    """A newer part, one that lacks what its own version has, and one without a column that was never optional."""
+    with pytest.raises(ConfigurationError, match="schema version 2 or older"):
+        read_arrow("facefog_image", older(to_parquet("facefog_image", [image(1)]), version, without))
+
+
+def test_compacted_parts_can_be_looked_up(monkeypatch):
+    """Each group of a sealed run's part has a Bloom filter on image_id and pages an index; bytes do not depend on chunks."""
+    monkeypatch.setattr("airflow_facefog.audit.parquet.ROW_GROUP", 4)
+    whole = to_arrow("facefog_image", [image(n) for n in range(10)])
+    data = to_parquet("facefog_image", whole, compacted=True)
+    assert data == to_parquet("facefog_image", pa.concat_tables([whole.slice(0, 3), whole.slice(3)]), compacted=True)
+    assert to_parquet("facefog_image", join_compact([read_compact("facefog_image", data)]), compacted=True) == data
+    metadata = open_part("facefog_image", data).metadata
+    for group in range(3):
+        columns = {c.path_in_schema: c for c in map(metadata.row_group(group).column, range(metadata.num_columns))}
+        assert columns["image_id"].has_column_index
+        assert columns["status"].has_offset_index
+    with duckdb.connect() as connection, tempfile.NamedTemporaryFile(suffix=".parquet") as file:
+        Path(file.name).write_bytes(data)
+        probe = "select bloom_filter_excludes from parquet_bloom_probe(?, 'image_id', ?)"
+        (absent, present) = (connection.execute(probe, [file.name, f"{n:064x}"]).fetchall() for n in (999, 8))
+    assert absent == [(True,)] * 3
+    assert present == [(False,), (True,), (True,)]
+
+
+def test_an_empty_part_can_be_compacted():
+    """A run without detections has such a part."""
+    assert from_parquet("facefog_detection", to_parquet("facefog_detection", [], compacted=True)) == []
 
 
 def test_some_columns_only():
