@@ -37,6 +37,8 @@ MEANINGS: Mapping[str, str] = {
     "accept_small_margins": "allow margins below the default of the class's kind: edges of faces may stay visible",
     "accept_no_canary": "allow detectors without a canary: if one goes blind, images are published with nothing fogged",
     "allow_remote_inference": "allow detectors that send pictures to another host",
+    "record_pixel_id": "also record an HMAC of the decoded source pixels, so that `facefog prove` recognises a raw picture "
+    "that was saved again without loss; takes a key",
 }
 
 

@@ -73,6 +73,17 @@ class KeyRing:
         """The same from the bytes' sha256: itself, or its HMAC, so that large files are read once."""
         return sha256.hex() if self.ids is None else _digest(self.ids, b"facefog/image/1\0" + sha256)
 
+    def pixel_id_of(self, width: int, height: int, sha256: bytes) -> str:
+        """64 hex digits that name the pixels of a picture, whatever file holds them: an HMAC, so never keyless.
+
+        ``width``, ``height``: upright px; ``sha256``: of its BGR bytes, row by row. The same key as ``image_id_of`` under
+        a label of its own. Raises ConfigurationError without a master key: a plain hash of pixels would be an oracle.
+        """
+        if self.ids is None:
+            raise ConfigurationError("a pixel id needs a master key; make one with `facefog keys new`")
+        size = width.to_bytes(8, "big") + height.to_bytes(8, "big")
+        return _digest(self.ids, b"facefog/pixels/1\0" + size + sha256)
+
     def source_ref(self, canonical_uri: str) -> str:
         """64 hex digits that name a listed item; ``canonical_uri`` has no userinfo and no query."""
         return _digest(self.src, b"facefog/source/1\0" + canonical_uri.encode("utf-8", "surrogateescape"))

@@ -6,6 +6,7 @@ the same bytes. Same input, policy, model and key: byte-identical output either 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
@@ -51,6 +52,11 @@ def decode_upright(raw: RawImage, policy: FogPolicy) -> Picture:
     from airflow_facefog.core.codec import decode
 
     return decode(raw, policy.limits)
+
+
+def pixel_id(picture: Picture, keys: KeyRing) -> str:
+    """``KeyRing.pixel_id_of`` of a picture: the same for the same upright pixels in any lossless file, alpha aside."""
+    return keys.pixel_id_of(picture.width, picture.height, hashlib.sha256(picture.bgr()).digest())
 
 
 def look(raw: RawImage, detector: Detector, policy: FogPolicy) -> Looked:

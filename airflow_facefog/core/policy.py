@@ -76,6 +76,7 @@ class FogPolicy(Frozen):
     accept_small_margins: bool = False
     accept_no_canary: bool = False
     allow_remote_inference: bool = False
+    record_pixel_id: bool = False
 
     @field_validator("rules", mode="before")
     @classmethod
@@ -133,8 +134,8 @@ class FogPolicy(Frozen):
 
     @property
     def needs_key(self) -> bool:
-        """Whether a master key must be there: asked for, or needed by a linkable method."""
-        return self.require_key or any(r.method.linkable for r in [*self.rules.values(), self.other_rule])
+        """Whether a master key must be there: asked for, or needed by pixel ids or a linkable method."""
+        return self.require_key or self.record_pixel_id or any(r.method.linkable for r in [*self.rules.values(), self.other_rule])
 
     def rule_for(self, class_name: str) -> FogRule | None:
         """The rule that decides about this class, or None when unlisted classes are ignored."""
@@ -164,7 +165,7 @@ class FogPolicy(Frozen):
 
 _NOT_DECISIONS = {
     "name", "on_bad_image", "max_quarantined", "require_key", "accept_linkable", "accept_high_threshold",
-    "accept_small_margins", "accept_no_canary", "allow_remote_inference",
+    "accept_small_margins", "accept_no_canary", "allow_remote_inference", "record_pixel_id",
 }  # fmt: skip
 
 

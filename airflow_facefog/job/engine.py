@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
 from airflow_facefog.core.detector import Detections, used_floor
-from airflow_facefog.core.pipeline import Covered, cover, decode_upright, look
+from airflow_facefog.core.pipeline import Covered, cover, decode_upright, look, pixel_id
 from airflow_facefog.core.raw import RawImage, sealed
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ class Processed:
     detect_ms: float | None
     detect_floor: float | None
     seen: Detections | None = field(repr=False, default=None)
+    pixel_id: str | None = None
 
 
 class Engine(Protocol):
@@ -71,10 +72,15 @@ class LocalEngine:
         if stored is None:
             looked = look(raw, self.detector, self._policy)
             covered = cover(raw, looked.picture, looked.detections, self._policy, self._keys)
-            return _processed(looked.picture, covered, looked.detections, looked.decode_ms, looked.detect_ms)
+            done = _processed(looked.picture, covered, looked.detections, looked.decode_ms, looked.detect_ms)
+            return self._named(done, looked.picture)
         picture = decode_upright(raw, self._policy)
         covered = cover(raw, picture, stored, self._policy, self._keys)
-        return _processed(picture, covered, stored, 0.0, None)
+        return self._named(_processed(picture, covered, stored, 0.0, None), picture)
+
+    def _named(self, done: Processed, picture: Picture) -> Processed:
+        """With the pixel id, when the policy asks for it."""
+        return replace(done, pixel_id=pixel_id(picture, self._keys)) if self._policy.record_pixel_id else done
 
     def check_canary(self) -> None:
         """See Engine."""

@@ -53,7 +53,7 @@ def _recipe(info: DetectorInfo, policy: FogPolicy, keys: KeyRing) -> str:
         )
     if policy.needs_key and not keys.keyed:
         raise PolicyError(
-            "this policy needs a master key (require_key, pixelate or blur); make one with `facefog keys new`"
+            "this policy needs a master key (require_key, record_pixel_id, pixelate or blur); make one with `facefog keys new`"
         )
     return recipe_hash(policy.policy_hash(), info.fingerprint, keys.key_id, FOG_VERSION)
 

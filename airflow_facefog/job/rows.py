@@ -79,6 +79,7 @@ class Rows:
             t_read_ms=round(read_ms + done.decode_ms, 3),
             t_detect_ms=None if done.detect_ms is None else round(done.detect_ms, 3),
             t_fog_ms=round(covered.fog_ms, 3),
+            pixel_id=done.pixel_id,
         )
         return Result(item, image, self._detections(item, image_id, decided), encoded)
 

@@ -83,6 +83,7 @@ def test_a_policy_is_frozen() -> None:
     [
         {"name": "another"}, {"allow_remote_inference": True}, {"max_quarantined": 0.9}, {"require_key": True},
         {"accept_high_threshold": True}, {"accept_small_margins": True}, {"accept_no_canary": True}, {"on_bad_image": "fail"},
+        {"record_pixel_id": True},
     ],
 )  # fmt: skip
 def test_what_decides_no_pixel_leaves_the_hash(change: dict[str, Any]) -> None:
