@@ -56,7 +56,7 @@ def decode_upright(raw: RawImage, policy: FogPolicy) -> Picture:
 
 def pixel_id(picture: Picture, keys: KeyRing) -> str:
     """``KeyRing.pixel_id_of`` of a picture: the same for the same upright pixels in any lossless file, alpha aside."""
-    return keys.pixel_id_of(picture.width, picture.height, hashlib.sha256(picture.bgr()).digest())
+    return keys.pixel_id_of(picture.width, picture.height, hashlib.sha256(picture.bgr().data).digest())
 
 
 def look(raw: RawImage, detector: Detector, policy: FogPolicy) -> Looked:

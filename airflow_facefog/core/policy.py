@@ -135,7 +135,11 @@ class FogPolicy(Frozen):
     @property
     def needs_key(self) -> bool:
         """Whether a master key must be there: asked for, or needed by pixel ids or a linkable method."""
-        return self.require_key or self.record_pixel_id or any(r.method.linkable for r in [*self.rules.values(), self.other_rule])
+        return (
+            self.require_key
+            or self.record_pixel_id
+            or any(r.method.linkable for r in [*self.rules.values(), self.other_rule])
+        )
 
     def rule_for(self, class_name: str) -> FogRule | None:
         """The rule that decides about this class, or None when unlisted classes are ignored."""
