@@ -161,16 +161,24 @@ class FogPolicy(Frozen):
 
     def policy_hash(self) -> str:
         """64 hex digits over the decisions and pixels alone (RFC 8785 bytes), not over name, gate or permissions."""
-        import rfc8785
-
-        decisions = self.model_dump(mode="json", exclude=_NOT_DECISIONS)
-        return hashlib.sha256(rfc8785.dumps(decisions)).hexdigest()
+        return hash_decisions(self.canonical())
 
 
 _NOT_DECISIONS = {
     "name", "on_bad_image", "max_quarantined", "require_key", "accept_linkable", "accept_high_threshold",
     "accept_small_margins", "accept_no_canary", "allow_remote_inference", "record_pixel_id",
 }  # fmt: skip
+
+
+def hash_decisions(canonical: Mapping[str, Any]) -> str:
+    """``policy_hash`` of what ``FogPolicy.canonical`` returned, also of another release: its settings are not validated.
+
+    Raises ValueError (or one of its kind) for values that RFC 8785 cannot hold.
+    """
+    import rfc8785
+
+    decisions = {name: value for name, value in canonical.items() if name not in _NOT_DECISIONS}
+    return hashlib.sha256(rfc8785.dumps(decisions)).hexdigest()
 
 
 def load_policy(source: FogPolicy | Mapping[str, Any] | str | Path | None) -> FogPolicy:
