@@ -14,6 +14,7 @@ from airflow_facefog.cli.screen import Advance, progress, say, show
 from airflow_facefog.core.keys import KeyRing
 from airflow_facefog.core.policy import load_policy
 from airflow_facefog.job.model import Place, PlanRequest
+from airflow_facefog.job.refog_list import read_list
 
 NOT_ALL = 3
 
@@ -35,6 +36,10 @@ def run(
     policy: Annotated[Path | None, typer.Option(help="Policy .yaml (default: fog every detection).")] = None,
     detector: DetectorOption = LOCAL,
     layout: Annotated[Layout, typer.Option(help="Object names: after the source, or the content only.")] = Layout.NAMED,
+    sources: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Take exactly these images below SOURCE: one URI a line.")
+    ] = None,
+    dataset: Annotated[str, typer.Option(help="Name of the dataset in DESTINATION.")] = "default",
     workers: Annotated[int | None, typer.Option(min=1, help="Threads (default: the CPUs it may use).")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List and plan; write nothing.")] = False,
     resume: Annotated[str | None, typer.Option(metavar="RUN_KEY", help="Continue a run that was stopped.")] = None,
@@ -48,6 +53,7 @@ def run(
     request = PlanRequest(
         identity=local_run.new_identity(), source=Place.parse(source), destination=Place.parse(destination),
         audit=Place.parse(audit), policy=load_policy(policy), detector=read_detector(detector), layout=layout.value,
+        dataset=dataset, sources=read_list(sources) if sources else None,
     )  # fmt: skip
     if dry_run:
         show(local_run.preview_run(request), as_json=as_json)

@@ -196,13 +196,23 @@ def _list_explicit(sources: Sequence[str], source: Place, open_root: RootOpener)
     places = sorted({Place.parse(uri) for uri in sources}, key=lambda place: place.uri)
     if len({(place.conn_id, place.uri.partition("://")[0]) for place in places}) > 1:
         raise ConfigurationError("the listed images lie in several stores or connections; plan one run for each")
-    folder = os.path.commonpath([_folder(place) for place in places])
-    root = Place(f"{places[0].uri.partition('://')[0]}://{folder}", places[0].conn_id)
+    root = _explicit_root(places, source)
+    places = [Place(place.uri, root.conn_id) for place in places]
     items = []
     for place in places:
         key = place.uri.removeprefix(root.uri).lstrip("/")
         items.append(_explicit_local(place, key) if place.is_local else _explicit_remote(place, key, open_root))
     return Listing(root, tuple(items))
+
+
+def _explicit_root(places: Sequence[Place], source: Place) -> Place:
+    """``source`` when every image lies below it (then keys, and so output names, are those of a run over all of it), else
+    the folder that they share."""
+    prefix = source.uri.rstrip("/") + "/"
+    if all(place.uri.startswith(prefix) and place.conn_id in (None, source.conn_id) for place in places):
+        return source
+    folder = os.path.commonpath([_folder(place) for place in places])
+    return Place(f"{places[0].uri.partition('://')[0]}://{folder}", places[0].conn_id)
 
 
 def _explicit_local(place: Place, key: str) -> Listed:
