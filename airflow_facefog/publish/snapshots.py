@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow_facefog.core.errors import ConfigurationError
-from airflow_facefog.publish import merging
+from airflow_facefog.publish import erased, merging
 from airflow_facefog.publish import parts as p
 from airflow_facefog.publish.dataset import DEFAULT, home
 from airflow_facefog.publish.parts import Part, PublishedItem
@@ -169,8 +169,14 @@ def _merge(dest: Store, dataset: str, folder: str, part: Part, rows: Any, *, sea
         if done is not None:
             return done
         searched = seq or 0
-        known = read_snapshot(dest, dataset, seq).parts if seq else ()
-        merged, delta, counts, total = merging.apply(dest, root, known, part, rows)
+        part, rows = erased.allowed(dest, root, folder, part, rows)
+        try:
+            known = read_snapshot(dest, dataset, seq).parts if seq else ()
+            merged, delta, counts, total = merging.apply(dest, root, known, part, rows)
+        except ConfigurationError:
+            if newest_seq(dest, dataset) == seq:
+                raise
+            continue  # an erasure took a part of it away and wrote a newer snapshot
         number = (seq or 0) + 1
         delta_key = f"{folder}delta-{number:010d}.parquet"
         dest.create(delta_key, p.encode(delta))
@@ -187,6 +193,7 @@ def _merge(dest: Store, dataset: str, folder: str, part: Part, rows: Any, *, sea
         }  # fmt: skip
         if dest.create(_snapshot_key(root, number), json.dumps(body, indent=1).encode()):
             dest.replace(f"{root}latest.json", json.dumps({"seq": number}).encode())
+            erased.drop_first(dest, folder, part)
             return {"seq": number, "delta_key": delta_key, "changed": True, "counts": counts}
 
 

@@ -1,0 +1,277 @@
+"""Take items out of a dataset for good: out of what it shows now, and out of every older version.
+
+Order, each step a function of what is there, so that a second call finishes what a first one began: note the rows
+(``erased``), write the parts without them, take the next snapshot number (its delta withdraws), let older snapshots, notes
+and deltas name and hold what is left, delete the old parts. Runs that finalise meanwhile lose the number or read the note.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from airflow_facefog.publish import erased as e
+from airflow_facefog.publish import merging, snapshots
+from airflow_facefog.publish import parts as p
+from airflow_facefog.publish.dataset import DEFAULT, home
+from airflow_facefog.publish.erased import Erased, Row
+from airflow_facefog.publish.parts import Part
+from airflow_facefog.publish.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Targets:
+    """What to take out. ``rows``: (item_id, run_key, generation) whose picture is erased; ``gone``: items of which no
+    other picture is recorded, so that nothing about them stays."""
+
+    rows: frozenset[Row] = field(repr=False)
+    gone: frozenset[str] = field(repr=False)
+
+    @property
+    def items(self) -> Any:
+        """Every item, as a ``pyarrow`` array."""
+        import pyarrow as pa
+
+        return pa.array(sorted({item for item, _, _ in self.rows} | self.gone), pa.string())
+
+
+@dataclass(frozen=True, slots=True)
+class Withdrawal:
+    """What happened. ``seq``: the snapshot that shows the items no more (None: no snapshot ever did)."""
+
+    seq: int | None
+    delta_uri: str | None
+    withdrawn: int
+    files_changed: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Cut:
+    """A table and what is to become of it."""
+
+    rows: Any
+    dropped: Any
+    bared: Any
+
+    @property
+    def hits(self) -> int:
+        import pyarrow.compute as pc
+
+        return int(pc.sum(pc.or_(self.dropped, self.bared)).as_py() or 0)
+
+    @property
+    def left(self) -> Any:
+        return e.without(self.rows, self.dropped, self.bared)
+
+
+def withdraw(dest: Store, dataset: str, targets: Targets, request_id: str) -> Withdrawal:
+    """Take ``targets`` out of one dataset of a destination. Doing it again moves nothing.
+
+    Raises ConfigurationError when a part or snapshot is damaged, StoreError when the store is down.
+    """
+    root = home(dataset)
+    found = mentioned(dest, dataset, targets)
+    if found:
+        note = _note(dest, found, targets)
+        name = e.write_note(dest, root, request_id, note)
+        _show_no_more(dest, dataset, targets, request_id, name, note)
+        _rewrite_history(dest, dataset, targets)
+        _rewrite_tables(dest, dataset, targets)
+    return _finished(dest, dataset, request_id, len(found))
+
+
+def mentioned(dest: Store, dataset: str, targets: Targets) -> list[str]:
+    """Keys of the dataset's files that ``withdraw`` would change."""
+    return [key for key in _tables(dest, home(dataset)) if _cut_file(dest, key, targets).hits]
+
+
+def datasets(dest: Store) -> list[str]:
+    """Names of the datasets in a destination."""
+    found = [DEFAULT] if dest.exists(f"{home(DEFAULT)}dataset.json") else []
+    names = dest.list("_facefog/datasets")
+    return found + sorted({key.split("/")[2] for key in names if key.endswith("/dataset.json") and key.count("/") == 3})
+
+
+def still_named(dest: Store, keys: Iterable[str]) -> set[str]:
+    """Those of some object keys that a row of any dataset still names."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    wanted = pa.array(sorted(keys), pa.string())
+    found: set[str] = set()
+    for key in (key for name in datasets(dest) for key in _tables(dest, home(name))):
+        rows = p.scan(dest.read(key), ("key",), lambda batch: pc.is_in(batch["key"], value_set=wanted))
+        found.update(rows["key"].to_pylist())
+    return found
+
+
+def _tables(dest: Store, root: str) -> list[str]:
+    """Every part and delta of a dataset, also of runs that are in no snapshot."""
+    return [key for key in dest.list(f"{root}runs") if key.endswith(".parquet")]
+
+
+def _is_delta(key: str) -> bool:
+    return key.rpartition("/")[2].startswith("delta-")
+
+
+def _cut_file(dest: Store, key: str, targets: Targets) -> _Cut:
+    return _cut(dest.read(key), targets, delta=_is_delta(key))
+
+
+def _cut(data: bytes, targets: Targets, *, delta: bool = False) -> _Cut:
+    """Rows of gone items are dropped; of other items the picture goes and its withdrawal stays.
+
+    A delta tells what became of an item: only withdrawals stay there, the rest is dropped. Those of an erasure name an
+    item and nothing else; they are the one place that goes on doing so, for consumers that hold a copy.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    rows = p.decode(data)
+    ours = pc.is_in(rows["item_id"], value_set=targets.items).combine_chunks()
+    at = pc.indices_nonzero(ours).to_pylist()
+    few = rows.take(pa.array(at, pa.int64())).to_pylist()
+    dropped, bared = [False] * rows.num_rows, [False] * rows.num_rows
+    for index, row in zip(at, few, strict=True):
+        if row["item_id"] in targets.gone:
+            dropped[index] = not (delta and row["key"] is None)
+        elif (row["item_id"], row["run_key"], row["generation"]) in targets.rows and row["key"] is not None:
+            dropped[index] = delta and row["change"] != p.WITHDRAWN
+            bared[index] = not dropped[index]
+    return _Cut(rows, pa.array(dropped, pa.bool_()), pa.array(bared, pa.bool_()))
+
+
+def _note(dest: Store, found: Iterable[str], targets: Targets) -> Erased:
+    rows = set(targets.rows)
+    for key in found:
+        cut = _cut_file(dest, key, targets)
+        few = cut.rows.select(["item_id", "run_key", "generation"]).filter(cut.dropped).to_pylist()
+        rows.update((row["item_id"], row["run_key"], row["generation"]) for row in few)
+    return Erased(
+        e.digests(row for row in rows if row[0] in targets.gone),
+        e.digests(row for row in rows if row[0] not in targets.gone),
+    )
+
+
+def _show_no_more(dest: Store, dataset: str, targets: Targets, request_id: str, name: str, note: Erased) -> None:
+    """Make the snapshot without the rows. One that was made with such a note before is enough."""
+    while True:
+        seq = snapshots.newest_seq(dest, dataset)
+        if seq is None:
+            return
+        snapshot = snapshots.read_snapshot(dest, dataset, seq)
+        cuts = [(part, _cut(p.part_bytes(dest, part), targets)) for part in snapshot.parts]
+        if not any(cut.hits for _, cut in cuts) and _fenced(dest, dataset, request_id, note):
+            return
+        items = p.visible(p.deciding_rows([cut.rows for _, cut in cuts]))
+        parts = [_replaced(dest, part, cut) for part, cut in cuts]
+        left = p.visible(p.deciding_rows([cut.left for _, cut in cuts]))
+        body = _body(dest, dataset, seq + 1, request_id, name, _delta(items, left, request_id))
+        body |= {"rows": left.num_rows, "parts": [part.to_json(dest) for part in parts]}
+        if dest.create(_key(dataset, seq + 1), json.dumps(body, indent=1).encode()):
+            dest.replace(f"{home(dataset)}latest.json", json.dumps({"seq": seq + 1}).encode())
+            return
+
+
+def _fenced(dest: Store, dataset: str, request_id: str, note: Erased) -> bool:
+    """Whether a snapshot followed a note of this request with these rows: every run that merges later has read it."""
+    made = [body["erased"] for _, body in _listings(dest, dataset) if body.get("run_key") == request_id]
+    known = [e.read_note(dest, f"{home(dataset)}erased/{name}.json") for name in made]
+    return any(note.dropped <= found.dropped and note.withdrawn <= found.withdrawn for found in known)
+
+
+def _delta(old: Any, new: Any, request_id: str) -> Any:
+    """The withdrawals, by item only: where the picture lay and what it was called is not repeated."""
+    import pyarrow as pa
+
+    rows, _ = merging.difference(*(side.drop_columns("part") for side in (old, new)))
+    named = [
+        {"item_id": item, "change": p.WITHDRAWN, "run_key": request_id, "generation": 0}
+        for item in rows["item_id"].to_pylist()
+    ]
+    return pa.Table.from_pylist(named, schema=p.part_schema())
+
+
+def _body(dest: Store, dataset: str, seq: int, request_id: str, note: str, delta: Any) -> dict[str, Any]:
+    key = f"{home(dataset)}runs/{request_id}/0/delta-{seq:010d}.parquet"
+    data = p.encode(delta)
+    if not dest.create(key, data) and dest.read(key) != data:
+        dest.replace(key, data)  # of a number that another run took
+    counts = {"added": 0, "replaced": 0, p.WITHDRAWN: delta.num_rows}
+    return {
+        "format": snapshots.FORMAT, "seq": seq, "dataset": dataset, "created_at": datetime.now(UTC).isoformat(),
+        "run_key": request_id, "generation": 0, "erased": note,
+        "delta": {"key": key, "uri": dest.uri(key), "counts": counts},
+    }  # fmt: skip
+
+
+def _replaced(dest: Store, part: Part, cut: _Cut) -> Part:
+    if not cut.hits:
+        return part
+    return e.write_part(dest, f"{part.key.rpartition('/')[0]}/", part, cut.left)
+
+
+def _rewrite_history(dest: Store, dataset: str, targets: Targets) -> None:
+    """Let older snapshots and notes name the parts that are left."""
+    made: dict[str, Part] = {}
+    for key, body in _listings(dest, dataset):
+        listed = [Part.from_json(part) for part in body.get("parts", [body])]
+        changed = [_renamed(dest, part, targets, made) for part in listed]
+        if changed != listed:
+            parts = [part.to_json(dest) for part in changed]
+            left = {**body, "parts": parts} if "parts" in body else parts[0]
+            dest.replace(key, json.dumps(left, indent=1).encode())
+
+
+def _renamed(dest: Store, part: Part, targets: Targets, made: dict[str, Part]) -> Part:
+    """The part without the rows."""
+    if part.key not in made:
+        made[part.key] = _replaced(dest, part, _cut(p.part_bytes(dest, part), targets))
+    return made[part.key]
+
+
+def _rewrite_tables(dest: Store, dataset: str, targets: Targets) -> None:
+    """Deltas in place; parts that nothing names are deleted: old ones, and what a run wrote and could not merge yet."""
+    named = _named(dest, dataset)
+    for key in _tables(dest, home(dataset)):
+        cut = _cut_file(dest, key, targets)
+        if cut.hits and _is_delta(key):
+            dest.replace(key, p.encode(cut.left))
+        elif cut.hits and key not in named:
+            dest.delete(key)
+
+
+def _named(dest: Store, dataset: str) -> set[str]:
+    """Keys of all parts that a snapshot or note names."""
+    bodies = [body for _, body in _listings(dest, dataset)]
+    return {part["key"] for body in bodies for part in body.get("parts", [body])}
+
+
+def _listings(dest: Store, dataset: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Everything that names parts: all snapshots, and the notes of runs that changed nothing."""
+    for seq in range(1, (snapshots.newest_seq(dest, dataset) or 0) + 1):
+        yield _key(dataset, seq), _read(dest, dataset, seq)
+    for key in dest.list(f"{home(dataset)}unmerged"):
+        yield key, json.loads(dest.read(key))
+
+
+def _read(dest: Store, dataset: str, seq: int) -> dict[str, Any]:
+    snapshots.read_snapshot(dest, dataset, seq)
+    return dict(json.loads(dest.read(_key(dataset, seq))))
+
+
+def _key(dataset: str, seq: int) -> str:
+    return f"{home(dataset)}snapshots/{seq:010d}.json"
+
+
+def _finished(dest: Store, dataset: str, request_id: str, files: int) -> Withdrawal:
+    """What this and earlier calls of the request did."""
+    for seq in range(snapshots.newest_seq(dest, dataset) or 0, 0, -1):
+        snapshot = snapshots.read_snapshot(dest, dataset, seq)
+        if snapshot.run_key == request_id:
+            delta = snapshot.delta
+            return Withdrawal(seq, dest.uri(delta["key"]), delta["counts"][p.WITHDRAWN], files)
+    return Withdrawal(None, None, 0, files)
