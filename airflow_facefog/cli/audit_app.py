@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import typer
 
+from airflow_facefog.cli import diff_policy_command
+
 app = typer.Typer(help="Query, verify and keep the audit.", no_args_is_help=True, rich_markup_mode=None)
 
 
 @app.callback()
 def _group() -> None:
     pass
+
+
+app.command("diff-policy")(diff_policy_command.diff_policy)
