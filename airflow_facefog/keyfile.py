@@ -42,10 +42,13 @@ class FoundKey:
 def key_path() -> Path:
     """``FACEFOG_KEY_FILE``, else ``facefog/master.key`` in ``XDG_CONFIG_HOME`` (``~/.config``)."""
     named = os.environ.get(FILE_ENV)
-    if named:
-        return Path(named).expanduser()
+    return Path(named).expanduser() if named else config_folder() / "master.key"
+
+
+def config_folder() -> Path:
+    """``facefog`` in ``XDG_CONFIG_HOME`` (``~/.config``): where keys of this user lie."""
     config = os.environ.get("XDG_CONFIG_HOME")
-    return (Path(config) if config else Path.home() / ".config") / "facefog" / "master.key"
+    return (Path(config) if config else Path.home() / ".config") / "facefog"
 
 
 @sealed
@@ -65,7 +68,7 @@ def find_key(apart_from: Iterable[str | None] = ()) -> FoundKey | None:
         if os.environ.get(FILE_ENV):
             raise ConfigurationError(f"{FILE_ENV} names a file that is not there; make it with `facefog keys new`")
         return None
-    return FoundKey(_read(path), path)
+    return FoundKey(parse_master(read_private(path)), path)
 
 
 def find_or_create_key(apart_from: Iterable[str | None] = ()) -> FoundKey:
@@ -91,8 +94,7 @@ def create_key(path: Path, apart_from: Iterable[str | None] = ()) -> FoundKey:
     check_apart(path, apart_from)
     master = secrets.token_bytes(KEY_BYTES)
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _write_once(path, f"{master.hex()}\n".encode())
+        write_once(path, f"{master.hex()}\n".encode())
     except FileExistsError:
         raise KeyExistsError(
             f"there is a key already: {path}; published ids depend on it, so it is never replaced (move it away first)"
@@ -106,18 +108,24 @@ def create_key(path: Path, apart_from: Iterable[str | None] = ()) -> FoundKey:
 
 def check_apart(path: Path, places: Iterable[str | None]) -> None:
     """Raise ConfigurationError when ``path`` lies in one of the local folders ``places``, links resolved."""
+    if lies_in(path, places):
+        raise ConfigurationError(
+            "the master key lies inside source, destination or audit: whoever reads those could link every id; "
+            f"move it, or let {FILE_ENV} name another place"
+        )
+
+
+def lies_in(path: Path, places: Iterable[str | None]) -> bool:
+    """Whether ``path`` is below one of these local folders, links resolved; None stands for a remote one."""
     real = Path(os.path.realpath(path))
-    for place in places:
-        if place is not None and real.is_relative_to(os.path.realpath(place)):
-            raise ConfigurationError(
-                "the master key lies inside source, destination or audit: whoever reads those could link every id; "
-                f"move it, or let {FILE_ENV} name another place"
-            )
+    return any(place is not None and real.is_relative_to(os.path.realpath(place)) for place in places)
 
 
-def _write_once(path: Path, data: bytes) -> None:
+def write_once(path: Path, data: bytes, mode: int = 0o600) -> None:
+    """Write a new file whole, its folder 0700 if new. Raises FileExistsError when there is one, OSError otherwise."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     try:
         with os.fdopen(descriptor, "wb") as handle:
             handle.write(data)
@@ -128,7 +136,8 @@ def _write_once(path: Path, data: bytes) -> None:
         temporary.unlink()
 
 
-def _read(path: Path) -> bytes:
+def read_private(path: Path) -> str:
+    """The text of a key file. Raises ConfigurationError when it cannot be read or others may read it."""
     try:
         with path.open("rb") as handle:
             mode = os.fstat(handle.fileno()).st_mode
@@ -137,4 +146,4 @@ def _read(path: Path) -> bytes:
         raise ConfigurationError(f"the key file cannot be read ({error.strerror})") from None
     if not stat.S_ISREG(mode) or mode & 0o077:
         raise ConfigurationError(f"the key file is open to others (mode {mode & 0o777:04o}); run: chmod 600 {path}")
-    return parse_master(text)
+    return text

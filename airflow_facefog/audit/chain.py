@@ -96,6 +96,15 @@ def read_head(audit: Objects) -> Head:
     return Head(found.seq, found.sha256) if found else START
 
 
+def check_holds(audit: Objects, head: Head) -> None:
+    """Raise LedgerError unless the chain has this entry, with these bytes. ``START`` is always held."""
+    entry = read_entry(audit, head.seq) if head.seq else None
+    if head.seq and (entry is None or entry.sha256 != head.sha256):
+        raise LedgerError(
+            f"chain entry {head.seq} is missing or another one than a manifest names; restore the audit's chain/ folder"
+        )
+
+
 def append(
     audit: Objects, body: Mapping[str, Any], signer: SigningKey | None, *, after: Head = START,
     same: Callable[[Entry], bool],
@@ -103,8 +112,10 @@ def append(
     """Add an entry and return it, or return the entry that says the same already.
 
     ``body``: ``kind``, ``run_key``, ``generation`` and what the kind needs; ``same`` tells whether an entry is that one;
-    it cannot be older than ``after``, from where every entry is read.
+    it cannot be older than ``after``, from where every entry is read. Raises as ``read_entry``, and LedgerError when the
+    chain does not hold ``after`` any more: a new entry would hide that the newest ones are gone.
     """
+    check_holds(audit, after)
     head = after
     while True:
         for entry in read_entries(audit, head.seq):

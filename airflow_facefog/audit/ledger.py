@@ -1,7 +1,7 @@
 """The ledger: every sealed run of an audit and the parts that hold its rows now, amendments applied. Reads, never judges.
 
 ``audit.verify`` judges. A run that was sealed but is not in the chain (an older release, or a crash in between) has no
-``seq``; the next finalise of any run, or ``facefog audit seal``, appends it.
+``seq``; finalising it again or ``facefog audit seal`` appends it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from airflow_facefog.audit import chain
-from airflow_facefog.audit.chain import Entry
+from airflow_facefog.audit.chain import Entry, Head
 from airflow_facefog.audit.objects import Objects
 from airflow_facefog.audit.sealed import LedgerError, sha256
 
@@ -61,6 +61,15 @@ class SealedRun:
         return f"{self.run_key}/{self.generation}"
 
     @property
+    def sealed_after(self) -> Head:
+        """The newest chain entry when it was sealed: what is about it comes later. ``START`` for older releases."""
+        try:
+            said = self.manifest.get("previous") or {"seq": 0, "sha256": None}
+            return Head(int(said["seq"]), said["sha256"])
+        except (KeyError, TypeError, ValueError, AttributeError):
+            raise LedgerError(f"{self.manifest_key} does not say what it was sealed after; it was damaged") from None
+
+    @property
     def row(self) -> dict[str, Any]:
         """The row of ``facefog_run``, with the URI left to the reader (a copied audit lies elsewhere)."""
         return {**self.manifest["run"], "manifest_sha256": self.manifest_sha256}
@@ -88,7 +97,61 @@ def open_ledger(audit: Objects) -> Ledger:
     found = [read_run(audit, key) for key in _manifest_keys(audit)]
     runs = [_chained(run, seqs.get(run.manifest_key)) for run in found]
     runs.sort(key=lambda run: (run.seq is None, run.seq or 0, run.manifest_key))
-    return Ledger(entries, tuple(amend(run, entries) for run in runs))
+    about: dict[tuple[str, int], list[Entry]] = {}
+    for entry in entries:
+        about.setdefault(entry.run, []).append(entry)
+    return Ledger(entries, tuple(amend(run, about.get((run.run_key, run.generation), ())) for run in runs))
+
+
+def manifest_key(run_key: str, generation: int) -> str:
+    """Audit key of a run's manifest."""
+    return f"runs/{run_key}/{generation}/manifest.json"
+
+
+def find_run(audit: Objects, run_key: str, generation: int) -> SealedRun | None:
+    """One sealed run with its amendments and its place in the chain, or None. Reads the chain from its sealing on.
+
+    Raises as ``open_ledger``.
+    """
+    key = manifest_key(run_key, generation)
+    if not audit.exists(key):
+        return None
+    run = read_run(audit, key)
+    entries = tuple(chain.read_entries(audit, run.sealed_after.seq))
+    own = [e for e in entries if e.kind == chain.RUN and e.document["manifest"]["key"] == key]
+    return amend(_chained(run, own[0] if own else None), entries)
+
+
+def read_part(audit: Objects, part: LedgerPart) -> bytes:
+    """The bytes of a part. Raises LedgerError when they are gone or do not hash to what the record names."""
+    data = audit.get(part.key)
+    if data is None or sha256(data) != part.sha256:
+        raise LedgerError(f"{part.key} is missing or does not hold the bytes that the audit names; restore the audit")
+    return data
+
+
+class CurrentParts:
+    """Parts of some sealed runs, for tasks that must not read the whole ledger: the chain is read only for changed runs.
+
+    An amendment leaves its parts below ``runs/<home>/amended/`` or removes a part: only then it must be looked up.
+    """
+
+    def __init__(self, audit: Objects) -> None:
+        self._audit = audit
+        self._entries: tuple[int, tuple[Entry, ...]] | None = None
+
+    def read(self, run_key: str, generation: int, name: str) -> bytes | None:
+        """The rows of one part as they are now; None: they have expired. Raises LedgerError as ``read_part``."""
+        run = read_run(self._audit, manifest_key(run_key, generation))
+        part = run.parts.get(name)
+        if part is None or self._audit.list(f"runs/{run.home}/amended") or not self._audit.exists(part.key):
+            part = amend(run, self._since(run.sealed_after.seq)).parts.get(name)
+        return None if part is None else read_part(self._audit, part)
+
+    def _since(self, seq: int) -> tuple[Entry, ...]:
+        if self._entries is None or self._entries[0] > seq:
+            self._entries = seq, tuple(chain.read_entries(self._audit, seq))
+        return self._entries[1]
 
 
 def read_run(audit: Objects, manifest_key: str) -> SealedRun:

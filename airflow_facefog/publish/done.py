@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from airflow_facefog.core.errors import ConfigurationError
+from airflow_facefog.audit.ledger import CurrentParts
 from airflow_facefog.publish import parts as p
 from airflow_facefog.publish import snapshots
 from airflow_facefog.publish.items import keys
@@ -53,7 +53,8 @@ class DoneIndex:
     ) -> DoneIndex:
         """Read what snapshot ``seq`` shows of one recipe and some sources, and the audit behind it (None: nothing yet).
 
-        Raises ConfigurationError when a part is missing or damaged, StoreError when a store is down.
+        Raises ConfigurationError when the snapshot or a part of it is missing or damaged, LedgerError when the audit of
+        one of its runs is, StoreError when a store is down.
         """
         parts = snapshots.read_snapshot(dest, dataset, seq).parts if seq is not None else ()
         done: dict[tuple[str, str], str] = {}
@@ -102,7 +103,8 @@ def _done_rows(
 
     of_recipe = [part for part in parts if part.recipe_hash == recipe_hash]
     runs = {run: None for part in of_recipe for run in ((part.run_key, part.generation), *part.kept_from)}
-    asked = {run: _published(audit, run, source_refs) for run in runs}
+    current = CurrentParts(audit)
+    asked = {run: _published(current.read(*run, "image"), source_refs) for run in runs}
     outputs = [chunk for rows, _ in asked.values() for chunk in keys(rows["output_uri"], dest).chunks]
     tables = _mentions(dest, parts, pa.chunked_array(outputs, type=pa.string()))
     decided = p.visible(p.deciding_rows(tables))
@@ -111,37 +113,32 @@ def _done_rows(
         yield run_key, _written(rows, _certain(decided.filter(own), keys(uris, dest)), dest)
 
 
-def _published(audit: Store, run: tuple[str, int], source_refs: Collection[str]) -> tuple[Any, Any]:
-    """Published rows of some sources in a run, and the URI of each of its outputs that is one of theirs."""
+def _published(part: bytes | None, source_refs: Collection[str]) -> tuple[Any, Any]:
+    """Published rows of some sources in a run, and the URI of each of its outputs that is one of theirs.
+
+    ``part``: its image rows. None: they have expired, so none of them counts as done.
+    """
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    part = _image_part(audit, *run)
     wanted = pa.array(list(source_refs), type=pa.string())
     rows = _published_where(part, _IMAGES, "source_ref", wanted)
     outputs = _published_where(part, ("status", "output_uri"), "output_uri", pc.unique(rows["output_uri"]))
     return rows, outputs["output_uri"]
 
 
-def _published_where(part: bytes, columns: Sequence[str], name: str, wanted: Any) -> Any:
+def _published_where(part: bytes | None, columns: Sequence[str], name: str, wanted: Any) -> Any:
     import pyarrow as pa
     import pyarrow.compute as pc
 
     from airflow_facefog.audit.parquet import read_batches
 
     found = [pa.table({column: pa.array([], pa.string()) for column in columns})]
-    for batch in read_batches("facefog_image", part, columns, p.SCAN_ROWS) if len(wanted) else ():
+    for batch in read_batches("facefog_image", part, columns, p.SCAN_ROWS) if part and len(wanted) else ():
         rows = batch.filter(pc.is_in(batch[name], value_set=wanted))
         rows = rows.filter(pc.equal(rows["status"], "published"))
         found.append(pa.table({column: rows[column] for column in columns}))
     return pa.concat_tables(found)
-
-
-def _image_part(audit: Store, run_key: str, generation: int) -> bytes:
-    data = audit.get(f"runs/{run_key}/{generation}/image.parquet")
-    if data is None:
-        raise ConfigurationError(f"the audit of run {run_key} generation {generation} is missing; restore the audit")
-    return data
 
 
 def _mentions(dest: Store, parts: Sequence[Part], outputs: Any) -> list[Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import threading
 import uuid
 from collections.abc import Collection
@@ -13,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from upath import UPath
 
+from airflow_facefog.audit import chain
 from airflow_facefog.audit.parquet import from_parquet, to_arrow, to_parquet
-from airflow_facefog.core.errors import ConfigurationError
+from airflow_facefog.audit.sealed import LedgerError
 from airflow_facefog.core.keys import KeyRing
 from airflow_facefog.core.records import ImageRecord
 from airflow_facefog.publish.done import DoneHit, DoneIndex, record_refusals
@@ -37,7 +39,7 @@ class World:
     def run(self, name: str, when: int, ends: dict[str, tuple[str, str, str]], recipe: str = "R") -> None:
         """Finalise a run. ``ends``: source → (status, raw bytes, output bytes)."""
         images = to_arrow("facefog_image", [self.row(name, source, *end) for source, end in sorted(ends.items())])
-        self.audit.create(f"runs/{name}/0/image.parquet", to_parquet("facefog_image", images))
+        self.seal(name, to_parquet("facefog_image", images), len(images))
         record_refusals(self.audit, recipe_hash=recipe, run_key=name, generation=0, images=images)
         items = pa.array([KEYS.item_id(source) for source in sorted(ends)])
         published, withdrawn, skipped = items_of(images, items, self.dest)
@@ -49,6 +51,14 @@ class World:
             self.dest, dataset="default", run=ref, published=published, withdrawn=withdrawn, base=base,
             skipped=[i for i in skipped.to_pylist() if i in shown],
         )  # fmt: skip
+
+    def seal(self, name: str, images: bytes, rows: int) -> None:
+        """Write (or forge) the image part of a run and the manifest that names it."""
+        key = f"runs/{name}/0/image.parquet"
+        part = {"key": key, "sha256": hashlib.sha256(images).hexdigest(), "rows": rows}
+        manifest = {"format": "facefog-manifest/2", "run_key": name, "generation": 0, "parts": {"image": part}}
+        self.audit.replace(key, images)
+        self.audit.replace(f"runs/{name}/0/manifest.json", json.dumps(manifest).encode())
 
     def row(self, run: str, source: str, status: str, raw: str, output: str) -> ImageRecord:
         """One image row."""
@@ -188,7 +198,7 @@ def test_a_changed_audit_row_is_no_proof():
     world.run("r1", 1, {"s1": ("published", "i1", "o1"), "s2": ("published", "i2", "o2")})
     rows = from_parquet("facefog_image", world.audit.read("runs/r1/0/image.parquet"))
     rows[0]["output_sha256"] = "0" * 64
-    world.audit.replace("runs/r1/0/image.parquet", to_parquet("facefog_image", rows))
+    world.seal("r1", to_parquet("facefog_image", rows), len(rows))
     assert world.done().find("R", "i1", "s1") is None
     assert world.done().find("R", "i2", "s2") == DoneHit("r1")
 
@@ -267,8 +277,51 @@ def test_a_missing_audit_part_is_an_error():
     world = World()
     world.run("r1", 1, {"s1": ("published", "i1", "o1")})
     world.audit.delete("runs/r1/0/image.parquet")
-    with pytest.raises(ConfigurationError, match="audit of run r1"):
+    with pytest.raises(LedgerError, match=r"runs/r1/0/image\.parquet is missing"):
         world.done()
+    world.audit.delete("runs/r1/0/manifest.json")
+    with pytest.raises(LedgerError, match=r"runs/r1/0/manifest\.json is missing"):
+        world.done()
+
+
+def test_rows_that_the_manifest_does_not_name_are_no_reason_to_skip():
+    """Whoever edits the audit's rows could keep images from being fogged: the hash is checked."""
+    world = World()
+    world.run("r1", 1, {"s1": ("published", "i1", "o1")})
+    world.audit.replace("runs/r1/0/image.parquet", to_parquet("facefog_image", []))
+    with pytest.raises(LedgerError, match="does not hold the bytes"):
+        world.done()
+
+
+def amend(world: World, request: str, key: str | None, images: bytes = b"") -> None:
+    """Chain an amendment of run r1 that replaces its image part, or removes it."""
+    part = {"key": key, "sha256": key and hashlib.sha256(images).hexdigest(), "rows": 1, "replaces": "0" * 64}
+    body = {"kind": "amendment", "run_key": "r1", "generation": 0, "request_id": request, "parts": {"image": part}}
+    if key:
+        world.audit.create(key, images)
+    chain.append(world.audit, body, None, same=lambda entry: False)
+
+
+def test_amended_rows_are_those_that_count():
+    """After an erasure the erased image is no longer known as done; after an expiry none is. Others stay done."""
+    world = World()
+    world.run("r1", 1, {"s1": ("published", "i1", "o1"), "s2": ("published", "i2", "o2")})
+    key = "runs/r1/0/image.parquet"
+    kept = [row for row in from_parquet("facefog_image", world.audit.read(key)) if row["image_id"] == "i2"]
+    amend(world, "q1", "runs/r1/0/amended/q1/image.parquet", to_parquet("facefog_image", kept))
+    world.audit.delete(key)
+    assert world.done().find("R", "i1", "s1") is None
+    assert world.done().find("R", "i2", "s2") == DoneHit("r1")
+    amend(world, "q2", None)
+    assert world.done().find("R", "i2", "s2") is None
+
+
+def test_the_chain_is_read_only_for_runs_that_were_changed(monkeypatch):
+    """Every batch loads an index: a long chain costs it nothing as long as no run that it needs was amended."""
+    world = World()
+    world.run("r1", 1, {"s1": ("published", "i1", "o1")})
+    monkeypatch.setattr(chain, "read_entries", lambda *_: pytest.fail("the chain was read"))
+    assert world.done().find("R", "i1", "s1") == DoneHit("r1")
 
 
 def test_threads_may_ask_at_once():
