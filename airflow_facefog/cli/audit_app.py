@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from airflow_facefog.cli import diff_policy_command
+from airflow_facefog.cli import diff_policy_command, seal_command
 
 app = typer.Typer(help="Query, verify and keep the audit.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -15,3 +15,5 @@ def _group() -> None:
 
 
 app.command("diff-policy")(diff_policy_command.diff_policy)
+app.command("seal")(seal_command.seal)
+app.command("head")(seal_command.head)

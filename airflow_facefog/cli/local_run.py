@@ -12,8 +12,12 @@ from airflow_facefog.core.errors import PlanMismatchError
 from airflow_facefog.job.listing import split_glob
 from airflow_facefog.job.model import Attempt, Place, PlanRequest, RunIdentity, open_root_plain
 from airflow_facefog.keyfile import FoundKey, find_key, find_or_create_key
+from airflow_facefog.signing_keyfile import find_signing_key
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from airflow_facefog.audit.sealed import SigningKey
     from airflow_facefog.audit.sql import SqlSink
     from airflow_facefog.core.keys import KeyRing
 
@@ -35,6 +39,11 @@ def local_key(request: PlanRequest) -> FoundKey:
     return find_or_create_key(_folders(request))
 
 
+def local_signing_key(request: PlanRequest, named: Path | None) -> SigningKey | None:
+    """The key that signs this run, or None: unsigned; refused inside source, destination or audit."""
+    return find_signing_key(named, _folders(request))
+
+
 def preview_run(request: PlanRequest) -> dict[str, Any]:
     """What a run would do; writes nothing, not even a key. Raises as the plan step does."""
     from airflow_facefog.core.keys import KEY_BYTES, KeyRing
@@ -53,12 +62,13 @@ def run_job(
     resume: str | None,
     workers: int | None,
     sql_url: str | None,
+    signer: SigningKey | None = None,
 ) -> dict[str, Any]:
     """Plan (or find the plan of ``resume``), run all batches in order, finalise.
 
     Returns {"run_key", "listed", "published", "quarantined", "failed", "skipped", "detections", "fogged",
-    "manifest_uri", "seconds"}. Raises as the three steps do; ConfigurationError when ``resume`` names no run,
-    PlanMismatchError when it was planned with other settings.
+    "manifest_uri", "signed", "chain_head", "seconds"}. Raises as the three steps do; ConfigurationError when
+    ``resume`` names no run, PlanMismatchError when it was planned with other settings.
     """
     from airflow_facefog.job.batch import run_batch
     from airflow_facefog.job.finalise import finalise
@@ -72,10 +82,11 @@ def run_job(
     advance = planned(run_key, sum(entry["n"] for entry in batches))
     for entry in batches:
         run_batch(entry["plan"], entry["batch"], attempt=_attempt(), keys=keys, workers=workers, on_progress=advance)
-    result = finalise(plan, attempt=_attempt(), keys=keys, sql=sql)
+    result = finalise(plan, attempt=_attempt(), keys=keys, sql=sql, signer=signer)
     seconds = round(perf_counter() - started, 3)
     counts = {name: result["counts"][name] for name in COUNTS}
-    return {"run_key": run_key, **counts, "manifest_uri": result["manifest_uri"], "seconds": seconds}
+    sealed_as = {name: result[name] for name in ("manifest_uri", "signed", "chain_head")}
+    return {"run_key": run_key, **counts, **sealed_as, "seconds": seconds}
 
 
 def _planned_before(request: PlanRequest, run_key: str) -> list[dict[str, Any]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,6 +15,9 @@ from airflow_facefog.core.keys import KeyRing
 from airflow_facefog.core.policy import load_policy
 from airflow_facefog.job.model import Place, PlanRequest
 from airflow_facefog.job.refog_list import read_list
+
+if TYPE_CHECKING:
+    from airflow_facefog.audit.sealed import SigningKey
 
 NOT_ALL = 3
 
@@ -41,6 +44,10 @@ def run(
     ] = None,
     dataset: Annotated[str, typer.Option(help="Name of the dataset in DESTINATION.")] = "default",
     workers: Annotated[int | None, typer.Option(min=1, help="Threads (default: the CPUs it may use).")] = None,
+    signing_key: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Key that signs the audit (default: signing.key if there is one)."),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List and plan; write nothing.")] = False,
     resume: Annotated[str | None, typer.Option(metavar="RUN_KEY", help="Continue a run that was stopped.")] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit 3 when an image was quarantined or failed.")] = False,
@@ -58,7 +65,8 @@ def run(
     if dry_run:
         show(local_run.preview_run(request), as_json=as_json)
         return 0
-    result = _run(request, _keys(request), resume, workers, audit_sql, quiet=as_json)
+    signer = local_run.local_signing_key(request, signing_key)
+    result = _run(request, _keys(request), resume, workers, audit_sql, signer, quiet=as_json)
     show(result, as_json=as_json)
     return NOT_ALL if strict and result["quarantined"] + result["failed"] else 0
 
@@ -71,8 +79,9 @@ def _keys(request: PlanRequest) -> KeyRing:
 
 
 def _run(
-    request: PlanRequest, keys: KeyRing, resume: str | None, workers: int | None, audit_sql: str | None, *, quiet: bool
-) -> dict[str, Any]:
+    request: PlanRequest, keys: KeyRing, resume: str | None, workers: int | None, audit_sql: str | None,
+    signer: SigningKey | None, *, quiet: bool,
+) -> dict[str, Any]:  # fmt: skip
     sql_url = audit_sql or local_run.default_sql_url(request.audit)
     with progress("fogging", quiet=quiet) as start:
 
@@ -80,4 +89,4 @@ def _run(
             say(f"run {run_key}: {listed} images; if it is stopped, continue with --resume {run_key}")
             return start(listed)
 
-        return local_run.run_job(request, keys, planned, resume=resume, workers=workers, sql_url=sql_url)
+        return local_run.run_job(request, keys, planned, resume=resume, workers=workers, sql_url=sql_url, signer=signer)

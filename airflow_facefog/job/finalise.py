@@ -6,27 +6,31 @@ moves nothing; a crash after the seal is made good by the next call.
 
 from __future__ import annotations
 
-import hashlib
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from airflow_facefog.audit.ledger import manifest_key
 from airflow_facefog.core.errors import GateError
 from airflow_facefog.core.raw import sealed
 from airflow_facefog.core.records import Status
-from airflow_facefog.job.gate import Row, Tables, collect, read_table
+from airflow_facefog.job import sealing
+from airflow_facefog.job.gate import Row, Tables, collect
 from airflow_facefog.job.model import Attempt, Plan, RootOpener, open_root_plain
 from airflow_facefog.job.opening import open_plan
 from airflow_facefog.job.plan import ensure_sources, open_store
 
 if TYPE_CHECKING:
+    from airflow_facefog.audit.ledger import SealedRun
+    from airflow_facefog.audit.sealed import SigningKey
     from airflow_facefog.audit.sql import SqlSink
     from airflow_facefog.core.keys import KeyRing
     from airflow_facefog.publish.snapshots import SnapshotResult
     from airflow_facefog.publish.store import Store
 
-PARTS = ("image", "detection", "intent")
+log = logging.getLogger(__name__)
 
 EGRESS = {"calls": int, "bytes": int, "credits": float}
 """What is summed for each host that pictures were sent to."""
@@ -40,68 +44,94 @@ ID_ROWS = 100_000
 @sealed
 def finalise(
     plan: str, *, attempt: Attempt, keys: KeyRing, open_root: RootOpener = open_root_plain,
-    audit_conn_id: str | None = None, sql: SqlSink | None = None,
+    audit_conn_id: str | None = None, sql: SqlSink | None = None, signer: SigningKey | None = None,
 ) -> Row:  # fmt: skip
-    """Seal the run, merge it into the snapshot, write SQL; return
-    {"plan_uri", "delta_uri", "snapshot_seq", "manifest_uri", "manifest_sha256", "changed", "counts"}.
+    """Seal the run, chain it, merge it into the snapshot, write SQL; return
+    {"plan_uri", "delta_uri", "snapshot_seq", "manifest_uri", "manifest_sha256", "signed", "chain_seq", "chain_head",
+    "changed", "counts"}. ``chain_head`` ("seq:sha256") is the run's chain entry: kept outside of the audit, it shows
+    later whether the newest entries were removed. Without a ``signer`` the run is sealed unsigned, and a warning says so.
 
     Raises GateError when a batch has no commit, when counts do not add up, when an object is missing, above
     ``max_quarantined``, or when a non-empty listing published nothing: then there is no manifest and no snapshot.
+    Raises LedgerError when what was sealed or chained before is damaged.
     """
-    from airflow_facefog.publish.done import record_refusals
-
     frozen, audit = open_plan(plan, open_root, audit_conn_id)
     destination = open_store(frozen.destination, open_root)
-    home = f"runs/{frozen.home}"
     try:
-        tables = _tables(frozen, keys, audit, destination, home, attempt)
+        run, tables = _sealed_run(frozen, keys, audit, destination, attempt, signer)
     except GateError:
-        _record_failure(frozen, audit, home, sql)
+        _record_failure(frozen, audit, sql)
         raise
     if sql is None:
         tables = replace(tables, detections=None, intents=None)  # only SQL needs them from here on: most of the memory
-    manifest_uri = audit.uri(f"{home}/manifest.json")
-    data = audit.read(f"{home}/manifest.json")
-    digest = hashlib.sha256(data).hexdigest()
-    manifest = json.loads(data)
-    run = {**manifest["run"], "manifest_uri": manifest_uri, "manifest_sha256": digest}
-    _compact(audit, f"{home}/run.parquet", "facefog_run", [run])
-    audit.delete(f"{home}/incomplete.json")
-    record_refusals(
-        audit,
-        recipe_hash=frozen.recipe_hash,
-        run_key=frozen.run_key,
-        generation=frozen.generation,
-        images=tables.images,
-    )
+    entry = sealing.chain_run(audit, run, signer)
+    manifest_uri = audit.uri(run.manifest_key)
+    row = {**run.row, "manifest_uri": manifest_uri}
+    _settle(frozen, audit, row, tables.images)
     result = _merge(frozen, tables.images, keys, destination)
     if sql is not None:
-        sql.write_run(run, tables.images, tables.detections, intents=tables.intents, sources=_sources(frozen, audit))
+        sql.write_run(row, tables.images, tables.detections, intents=tables.intents, sources=_sources(frozen, audit))
+    head, signed = f"{entry.seq}:{entry.sha256}", run.manifest["signed"] is True
+    _say(frozen, head, signed=signed)
     return {
         "plan_uri": plan, "delta_uri": result.delta_uri, "snapshot_seq": result.seq, "manifest_uri": manifest_uri,
-        "manifest_sha256": digest, "changed": result.changed, "counts": manifest["counts"],
+        "manifest_sha256": run.manifest_sha256, "signed": signed, "chain_seq": entry.seq, "chain_head": head,
+        "changed": result.changed, "counts": run.manifest["counts"],
     }  # fmt: skip
 
 
-def _record_failure(plan: Plan, audit: Store, home: str, sql: SqlSink | None) -> None:
+def _say(plan: Plan, head: str, *, signed: bool) -> None:
+    """The task log is one more place outside of the audit that remembers the chain's head."""
+    log.info("run %s generation %s is sealed; chain head %s", plan.run_key, plan.generation, head)
+    if not signed:
+        log.warning(
+            "run %s is sealed but not signed: whoever can write the audit can change it; name a signing key "
+            "(`facefog keys new --signing`)", plan.run_key,
+        )  # fmt: skip
+
+
+def _record_failure(plan: Plan, audit: Store, sql: SqlSink | None) -> None:
     """The run's row with status ``failed``; finishing the run later replaces it."""
     counts = {**dict.fromkeys(COUNTS, 0), "listed": plan.listed}
-    run = {**run_row(plan, counts, None, read_egress(plan, audit)), "status": "failed"}
-    _compact(audit, f"{home}/run.parquet", "facefog_run", [run])
+    row = {**run_row(plan, counts, None, read_egress(plan, audit)), "status": "failed"}
+    if not audit.exists(manifest_key(plan.run_key, plan.generation)):  # sealed by another one meanwhile
+        _write_row(plan, audit, row)
     if sql is not None:
-        sql.write_run(run, [], [])
+        sql.write_run(row, [], [])
 
 
-def _tables(plan: Plan, keys: KeyRing, audit: Store, destination: Store, home: str, attempt: Attempt) -> Tables:
-    """The sealed rows, or the committed ones once they passed the gate and were sealed."""
-    data = audit.get(f"{home}/manifest.json")
-    if data is not None:
-        parts = json.loads(data)["parts"]
-        return Tables(*(read_table(audit, f"facefog_{name}", parts[name]) for name in PARTS))
+def _settle(plan: Plan, audit: Store, row: Row, images: Any) -> None:
+    """What follows from the seal inside the audit; doing it again changes nothing."""
+    from airflow_facefog.publish.done import record_refusals
+
+    _write_row(plan, audit, row)
+    audit.delete(f"runs/{plan.home}/incomplete.json")
+    record_refusals(
+        audit, recipe_hash=plan.recipe_hash, run_key=plan.run_key, generation=plan.generation, images=images
+    )
+
+
+def _write_row(plan: Plan, audit: Store, row: Row) -> None:
+    """``run.parquet``: a cache of what the manifest says, for readers of Parquet; no evidence."""
+    from airflow_facefog.audit.parquet import to_parquet
+
+    key, data = f"runs/{plan.home}/run.parquet", to_parquet("facefog_run", [row])
+    if audit.get(key) != data:
+        audit.replace(key, data)
+
+
+def _sealed_run(
+    plan: Plan, keys: KeyRing, audit: Store, destination: Store, attempt: Attempt, signer: SigningKey | None
+) -> tuple[SealedRun, Tables]:
+    """The sealed run and its rows; sealed now, once its commits passed the gate, unless it was before."""
+    run = sealing.find_sealed(plan, audit)
+    if run is not None:
+        return run, sealing.sealed_tables(audit, run)
     tables = collect(plan, audit, destination, attempt)
     ensure_sources(plan, keys, audit)
-    _seal(plan, audit, home, tables)
-    return tables
+    finished_at = max(tables.images["committed_at"].unique().drop_null().to_pylist(), default=None)
+    row = run_row(plan, tables.counts(), finished_at, read_egress(plan, audit))
+    return sealing.seal_run(plan, audit, tables, row, signer)
 
 
 def _merge(plan: Plan, images: Any, keys: KeyRing, destination: Store) -> SnapshotResult:
@@ -125,30 +155,6 @@ def _item_ids(images: Any, keys: KeyRing) -> Any:
     refs = images["source_ref"]
     chunks = (refs.slice(start, ID_ROWS).to_pylist() for start in range(0, len(refs), ID_ROWS))
     return pa.chunked_array([pa.array(map(keys.item_id, chunk), pa.string()) for chunk in chunks], type=pa.string())
-
-
-def _seal(plan: Plan, audit: Store, home: str, tables: Tables) -> None:
-    """Write the compacted parts, then the manifest that names them, put-if-absent."""
-    rows = dict(zip(PARTS, (tables.images, tables.detections, tables.intents), strict=True))
-    parts = {name: _compact(audit, f"{home}/{name}.parquet", f"facefog_{name}", rows[name]) for name in PARTS}
-    counts = tables.counts()
-    finished_at = max(tables.images["committed_at"].unique().drop_null().to_pylist(), default=None)
-    manifest = {
-        "format": "facefog-manifest/1", "run_key": plan.run_key, "generation": plan.generation,
-        "counts": counts, "policy_hash": plan.policy_hash, "recipe_hash": plan.recipe_hash, "parts": parts,
-        "run": run_row(plan, counts, finished_at, read_egress(plan, audit)), "signed": False,
-    }  # fmt: skip
-    audit.create(f"{home}/manifest.json", json.dumps(manifest, indent=1, sort_keys=True).encode())
-
-
-def _compact(audit: Store, key: str, table: str, rows: Any) -> dict[str, Any]:
-    """Write one compacted part; return its entry for the manifest. A leftover of a crashed finalise is replaced."""
-    from airflow_facefog.audit.parquet import to_parquet
-
-    data = to_parquet(table, rows)
-    if not audit.create(key, data) and audit.read(key) != data:
-        audit.replace(key, data)  # only before the seal: nothing names the old bytes
-    return {"key": key, "sha256": hashlib.sha256(data).hexdigest(), "rows": len(rows)}
 
 
 def run_row(plan: Plan, counts: Mapping[str, int], finished_at: str | None, egress_json: str | None) -> Row:

@@ -1,0 +1,206 @@
+"""Seal a run: compacted parts, a salted leaf for each image, a signed manifest, an entry in the chain.
+
+Order: salts and parts, then the manifest (put-if-absent: the first of several finalisers wins), then the chain entry. A
+crash in between is made good by the next finalise of the run, or by ``facefog audit seal``. Nothing depends on a clock.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from airflow_facefog.audit import chain, ledger
+from airflow_facefog.audit.ledger import LedgerPart, SealedRun
+from airflow_facefog.audit.sealed import LedgerError, SigningKey, seal, sha256
+from airflow_facefog.job.gate import Row, Tables
+
+if TYPE_CHECKING:
+    from airflow_facefog.audit.chain import Entry, Head
+    from airflow_facefog.job.model import Plan
+    from airflow_facefog.publish.store import Store
+
+FORMAT = "facefog-manifest/2"
+PARTS = ("image", "detection", "intent")
+LEAF = "leaf"
+
+Parts = dict[str, LedgerPart]
+
+
+def find_sealed(plan: Plan, audit: Store) -> SealedRun | None:
+    """The sealed run of this plan with its amendments, or None."""
+    return ledger.find_run(audit, plan.run_key, plan.generation)
+
+
+def sealed_tables(audit: Store, run: SealedRun) -> Tables:
+    """The rows that a sealed run holds now; a part that has expired is an empty table, except that of the images.
+
+    Raises LedgerError when the images have expired or a part is not what the ledger names.
+    """
+    if "image" not in run.parts:
+        raise LedgerError(f"the image rows of run {run.run_key} have expired; it cannot be published from them again")
+    return Tables(*(_sealed_table(audit, run, name) for name in PARTS))
+
+
+def _sealed_table(audit: Store, run: SealedRun, name: str) -> Any:
+    from airflow_facefog.audit.parquet import read_compact, to_parquet
+
+    table = f"facefog_{name}"
+    part = run.parts.get(name)
+    return read_compact(table, ledger.read_part(audit, part) if part else to_parquet(table, []))
+
+
+def seal_run(
+    plan: Plan, audit: Store, tables: Tables, row: Row, signer: SigningKey | None
+) -> tuple[SealedRun, Tables]:  # fmt: skip
+    """Write parts and manifest of a run that passed its gate; return what is sealed and its rows.
+
+    ``row``: its row of ``facefog_run``. When another finaliser was faster, what that one sealed is returned.
+    """
+    from airflow_facefog.audit.leaves import make_leaves
+    from airflow_facefog.audit.tree import ALGORITHM, root
+
+    tables = replace(tables, images=_numbered(tables.images))
+    salts = _elect_salts(plan, audit, tables.images.num_rows)
+    leaves = make_leaves(tables.images, tables.detections, salts)
+    parts = _write_parts(plan, audit, tables, salts, leaves)
+    if parts is not None:
+        head = chain.read_head(audit)
+        manifest = {
+            "format": FORMAT, "run_key": plan.run_key, "generation": plan.generation,
+            "sealed_at": datetime.now(UTC).isoformat(timespec="microseconds"), "counts": tables.counts(),
+            "policy_hash": plan.policy_hash, "recipe_hash": plan.recipe_hash, "parts": _entries(parts),
+            "tree": {"algorithm": ALGORITHM, "root": root(leaves).hex(), "size": tables.images.num_rows},
+            "run": {**row, "prev_manifest_sha256": newest_manifest(audit, head)},
+            "previous": {"seq": head.seq, "sha256": head.sha256},
+        }  # fmt: skip
+        publish_key(audit, signer)
+        audit.create(ledger.manifest_key(plan.run_key, plan.generation), seal(manifest, signer))
+    return _as_sealed(plan, audit, tables, parts)
+
+
+def _as_sealed(plan: Plan, audit: Store, tables: Tables, parts: Parts | None) -> tuple[SealedRun, Tables]:
+    """What the manifest names; ``tables`` unless another finaliser sealed other bytes."""
+    run = find_sealed(plan, audit)
+    if run is None:
+        raise LedgerError("the manifest that was written is not there; check the store of the audit")
+    same = parts is not None and dict(run.parts) == parts
+    return run, tables if same else sealed_tables(audit, run)
+
+
+def chain_run(audit: Store, run: SealedRun, signer: SigningKey | None) -> Entry:
+    """The run's chain entry, appended unless it is there. Afterwards its salts lie in the leaf part only."""
+    manifest = {"key": run.manifest_key, "sha256": run.manifest_sha256}
+    body = {
+        "kind": chain.RUN, "run_key": run.run_key, "generation": run.generation, "manifest": manifest,
+        "counts": run.manifest["counts"],
+    }  # fmt: skip
+    entry = chain.append(
+        audit, body, signer, after=run.sealed_after,
+        same=lambda found: found.kind == chain.RUN and found.document["manifest"] == manifest,
+    )  # fmt: skip
+    audit.delete(_salt_key(run.home))
+    return entry
+
+
+def seal_outsiders(audit: Store, signer: SigningKey | None) -> dict[str, Any]:
+    """Append every sealed run that is not in the chain: of older releases, or left by a crash. Oldest listing first.
+
+    Returns {"chained": run homes, "damaged": what is wrong with the others, "signed", "chain_head"}. A run whose parts
+    are not what its manifest names is not appended: the chain would vouch for the damage.
+    """
+    chained, damaged = [], []
+    outside = [run for run in ledger.open_ledger(audit).runs if run.seq is None]
+    for run in sorted(outside, key=lambda run: (str(run.manifest["run"]["listed_at"]), run.manifest_key)):
+        try:
+            for part in run.parts.values():
+                ledger.read_part(audit, part)
+        except LedgerError as error:
+            damaged.append(str(error))
+            continue
+        publish_key(audit, signer)
+        chain_run(audit, run, signer)
+        chained.append(run.home)
+    signed, head = signer is not None, str(chain.read_head(audit))
+    return {"chained": chained, "damaged": damaged, "signed": signed, "chain_head": head}
+
+
+def publish_key(audit: Store, signer: SigningKey | None) -> None:
+    """Leave the public key in the audit for convenience; whoever verifies must know it from elsewhere."""
+    if signer is not None:
+        audit.create(f"keys/{signer.key_id}.pem", signer.public.pem)
+
+
+def newest_manifest(audit: Store, head: Head) -> str | None:
+    """Hash of the manifest that the newest run entry of the chain names; None: there is none."""
+    for seq in range(head.seq, 0, -1):
+        entry = chain.read_entry(audit, seq)
+        if entry is None:
+            raise LedgerError(f"chain entry {seq} is missing; restore the audit's chain/ folder")
+        if entry.kind == chain.RUN:
+            return str(entry.document["manifest"]["sha256"])
+    return None
+
+
+def write_part(audit: Store, key: str, data: bytes, home: str) -> bool:
+    """Write a part of a run; a leftover of a crashed finalise is replaced. False: sealed with other bytes meanwhile."""
+    if audit.create(key, data) or audit.read(key) == data:
+        return True
+    if audit.exists(f"runs/{home}/manifest.json"):
+        return False
+    audit.replace(key, data)  # only before the seal: nothing names the old bytes
+    return True
+
+
+def _numbered(images: Any) -> Any:
+    import pyarrow as pa
+
+    index = images.schema.get_field_index("leaf_idx")
+    return images.set_column(index, images.schema.field(index), pa.array(range(images.num_rows), pa.int64()))
+
+
+def _elect_salts(plan: Plan, audit: Store, count: int) -> bytes:
+    """16 random bytes for each image; of several finalisers the first one's count."""
+    from airflow_facefog.audit.leaves import SALT
+
+    key = _salt_key(plan.home)
+    while (salts := audit.get(key)) is None:
+        made = secrets.token_bytes(SALT * count)
+        if audit.create(key, made):
+            return made
+    if len(salts) != SALT * count:
+        raise LedgerError(f"{key} does not hold a salt for each of {count} images; it was changed: delete it")
+    return salts
+
+
+def _salt_key(home: str) -> str:
+    return f"runs/{home}/salt.bin"
+
+
+def _write_parts(plan: Plan, audit: Store, tables: Tables, salts: bytes, leaves: bytes) -> Parts | None:
+    """Write the four parts; None when the run was sealed with others meanwhile."""
+    from airflow_facefog.audit.parquet import to_parquet
+
+    parts: Parts = {}
+    rows = dict(zip(PARTS, (tables.images, tables.detections, tables.intents), strict=True))
+    for name in (*PARTS, LEAF):
+        data = _leaf_part(salts, leaves) if name == LEAF else to_parquet(f"facefog_{name}", rows[name], compacted=True)
+        count = tables.images.num_rows if name == LEAF else rows[name].num_rows
+        part = LedgerPart(name, f"runs/{plan.home}/{name}.parquet", sha256(data), count, len(data))
+        if not write_part(audit, part.key, data, plan.home):
+            return None
+        parts[name] = part
+    return parts
+
+
+def _leaf_part(salts: bytes, leaves: bytes) -> bytes:
+    from airflow_facefog.audit.leaves import LEAF_SCHEMA, leaf_table
+    from airflow_facefog.audit.parquet import encode, row_groups
+
+    return encode(LEAF_SCHEMA(), row_groups(leaf_table(salts, leaves)), compression="none", use_dictionary=False)
+
+
+def _entries(parts: Parts) -> Mapping[str, Any]:
+    return {name: {k: v for k, v in asdict(part).items() if k != "name"} for name, part in parts.items()}
