@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from airflow_facefog.cli import diff_policy_command, seal_command
+from airflow_facefog.cli import diff_policy_command, seal_command, verify_command
 
 app = typer.Typer(help="Query, verify and keep the audit.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -17,3 +17,4 @@ def _group() -> None:
 app.command("diff-policy")(diff_policy_command.diff_policy)
 app.command("seal")(seal_command.seal)
 app.command("head")(seal_command.head)
+app.command("verify")(verify_command.verify)

@@ -1,0 +1,1 @@
+"""How ``audit.verify`` works inside: findings, trust, chain, runs, parts, and what ``--deep`` adds."""

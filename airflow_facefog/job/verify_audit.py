@@ -1,0 +1,133 @@
+"""Verify an audit with everything that knows it: the record itself, the destinations that it names, and SQL."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airflow_facefog.audit.chain import Head
+from airflow_facefog.audit.sealed import PublicKey
+from airflow_facefog.core.errors import ConfigurationError
+from airflow_facefog.core.raw import sealed
+from airflow_facefog.job.model import Place, RootOpener, open_root_plain
+from airflow_facefog.job.plan import open_store
+
+if TYPE_CHECKING:
+    from airflow_facefog.audit.ledger import Ledger, SealedRun
+    from airflow_facefog.audit.sql import SqlSink
+    from airflow_facefog.audit.verifying.findings import Findings
+    from airflow_facefog.audit.verifying.seals import Trace
+    from airflow_facefog.job.verify_destinations import Destinations
+    from airflow_facefog.publish.store import Store
+
+_HEAD = re.compile(r"([0-9]{1,10}):([0-9a-f]{64})")
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyRequest:
+    """What to verify and against what.
+
+    ``public_keys``: PEM texts of the keys that may have signed; none: those in the audit, which shows consistency only.
+    ``heads``: "seq:sha256" of chain heads that were written down elsewhere. ``since``: YYYY-MM-DD (UTC); the parts of
+    runs that were entered before it are not read. ``deep``: also rows against leaves, leaves against the tree, every
+    published object and every snapshot part.
+    """
+
+    audit: Place
+    public_keys: Sequence[str] = ()
+    heads: Sequence[str] = ()
+    require_signed: bool = False
+    since: str | None = None
+    deep: bool = False
+    threads: int | None = None
+
+
+@sealed
+def verify_audit(
+    request: VerifyRequest, *, open_root: RootOpener = open_root_plain, sql: SqlSink | None = None
+) -> dict[str, Any]:
+    """Verify; returns what ``audit.verify.Report.to_json`` says. Faults of the record are findings, not exceptions.
+
+    Raises ConfigurationError (a key, head or date that is none, a place that cannot be opened), StoreError (a store is
+    down: nothing was said about the record).
+    """
+    from airflow_facefog.audit.verify import Options, verify
+    from airflow_facefog.job.machine import usable_cpus
+    from airflow_facefog.job.verify_destinations import Destinations
+
+    options = Options(
+        keys=tuple(PublicKey.from_pem(pem.encode()) for pem in request.public_keys),
+        anchors=tuple(map(parse_head, request.heads)), require_signed=request.require_signed,
+        since=_date(request.since), threads=request.threads or usable_cpus(),
+    )  # fmt: skip
+    if request.audit.is_local and not Path(request.audit.local_path).is_dir():
+        raise ConfigurationError("there is no such audit folder; a wrong path must not look verified")
+    audit = open_store(request.audit, open_root)
+    outside = _Outside(audit, Destinations(audit, open_root), request.deep, options.threads)
+    report = verify(audit, options, outside.traces, outside.check_run if request.deep else None)
+    return report.to_json()
+
+
+def parse_head(text: str) -> Head:
+    """Read "seq:sha256" as ``facefog audit head`` prints it. Raises ConfigurationError."""
+    match = _HEAD.fullmatch(text.strip())
+    if match is None:
+        raise ConfigurationError(
+            "a chain head is SEQ:SHA256 as `facefog audit head` prints it: a number, ':', 64 hex digits"
+        )
+    return Head(int(match[1]), match[2])
+
+
+def _date(text: str | None) -> str | None:
+    from datetime import date
+
+    try:
+        return None if text is None else date.fromisoformat(text if _DATE.fullmatch(text) else "").isoformat()
+    except ValueError:
+        raise ConfigurationError("a date is YYYY-MM-DD (UTC), for example 2026-01-31") from None
+
+
+@dataclass(frozen=True, slots=True)
+class _Outside:
+    """What lies outside of the audit."""
+
+    audit: Store
+    destinations: Destinations
+    deep: bool
+    threads: int
+
+    def traces(
+        self, ledger: Ledger, unsealed: Collection[tuple[str, int]], findings: Findings
+    ) -> Iterable[Trace]:  # fmt: skip
+        """Runs that consumers were shown; with ``deep`` the snapshots' parts are checked on the way."""
+        from airflow_facefog.job import verify_destinations as there
+
+        found: list[Trace] = []
+        for (uri, dataset), home in there.datasets_of(self.audit, ledger.runs, unsealed).items():
+            store = self.destinations.of(uri, home, findings, self._code)
+            if store is not None:
+                found += there.shown_runs(store, dataset)
+                if self.deep:
+                    there.check_snapshots(store, dataset, findings)
+        return found
+
+    def check_run(self, run: SealedRun, pool: Executor, findings: Findings) -> None:
+        """Leaves of a run, and its published objects."""
+        from airflow_facefog.audit.verifying.leaves import check_leaves
+        from airflow_facefog.audit.verifying.published import check_objects
+
+        check_leaves(self.audit, run, findings)
+        store = self.destinations.of(str(run.row["destination"]), run.home, findings, self._code)
+        if store is not None:
+            check_objects(self.audit, run, store, findings, threads=self.threads)
+
+    @property
+    def _code(self) -> Any:
+        from airflow_facefog.audit.verifying.findings import Code
+
+        return Code.DESTINATION_UNREACHABLE if self.deep else Code.NOT_CHECKED
