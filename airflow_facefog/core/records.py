@@ -54,6 +54,7 @@ class Reason(StrEnum):
     VERIFY_FAILED = "verify_failed"
     CRASHED = "crashed"
     ALREADY_QUARANTINED = "already_quarantined"
+    ERASED = "erased"
     # failed: no decision
     SOURCE_MISSING = "source_missing"
     SOURCE_CHANGED = "source_changed"

@@ -9,16 +9,18 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from airflow_facefog.core.errors import GateError
-from airflow_facefog.core.records import Action, Status
+from airflow_facefog.core.records import Action, Reason, Status
+from airflow_facefog.job.erased import Erasures, without_erased
 from airflow_facefog.job.model import Attempt, Plan
 
 if TYPE_CHECKING:
+    from airflow_facefog.core.keys import KeyRing
     from airflow_facefog.publish.store import Store
 
 Row = dict[str, Any]
@@ -46,7 +48,7 @@ class Tables:
         }
 
 
-def collect(plan: Plan, audit: Store, destination: Store, attempt: Attempt) -> Tables:
+def collect(plan: Plan, audit: Store, destination: Store, attempt: Attempt, keys: KeyRing) -> Tables:
     """Gather committed rows and run the gate. Raises GateError and leaves ``incomplete.json``."""
     from airflow_facefog.publish.protocol import read_commit
 
@@ -58,7 +60,7 @@ def collect(plan: Plan, audit: Store, destination: Store, attempt: Attempt) -> T
             plan, audit, attempt, {"missing_batches": missing},
             f"{len(missing)} of {len(plan.batches)} batches have no commit; clear the failed batches, then this task",
         )  # fmt: skip
-    tables = _read_tables(audit, found)
+    tables = _without_erased(_read_tables(audit, found), Erasures(audit, keys))
     problem = gate(plan, tables.images) or _check_objects(tables.images, destination)
     if problem:
         _refuse(plan, audit, attempt, {"problem": problem}, problem)
@@ -76,7 +78,8 @@ def gate(plan: Plan, images: Any) -> str | None:
     unknown = set(counts) - {status.value for status in Status}
     if unknown:
         return f"{sum(counts[name] for name in unknown)} images have no known status; the run does not add up"
-    bad = counts.get(Status.QUARANTINED.value, 0) + counts.get(Status.FAILED.value, 0)
+    erased = _count(images["reason"]).get(Reason.ERASED.value, 0)  # refused for good reason: no sign of a bad run
+    bad = counts.get(Status.QUARANTINED.value, 0) + counts.get(Status.FAILED.value, 0) - erased
     if listed and bad == listed:
         return f"none of {listed} images could be published ({bad} quarantined or failed); look at their reasons in the audit"
     if bad > plan.policy.max_quarantined * listed:
@@ -139,6 +142,15 @@ def _read_tables(audit: Store, commits: Sequence[Mapping[str, Any]]) -> Tables:
         _sorted(_joined(audit, "facefog_detection", detection_parts), "image_id", "source_ref", "det_idx"),
         _sorted(_joined(audit, "facefog_intent", intent_parts), "source_ref", "attempt_id", "output_key"),
     )
+
+
+def _without_erased(tables: Tables, erasures: Erasures) -> Tables:
+    """Rows of pictures that were erased since they were committed count as quarantined."""
+    gone = erasures.among(tables.images)
+    if not gone:
+        return tables
+    left = without_erased(tables, gone)
+    return replace(left, images=_sorted(left.images, "image_id", "source_ref"))
 
 
 def _joined(audit: Store, table: str, parts: Iterator[Mapping[str, Any]]) -> Any:

@@ -51,6 +51,11 @@ class Rows:
             return self._short(item, Status.QUARANTINED, Reason.ALREADY_QUARANTINED, image_id, read_ms)
         return self._short(item, Status.SKIPPED, Reason.ALREADY_DONE, image_id, read_ms, **done)
 
+    def erased(self, item: Item, read_ms: float) -> Result:
+        """Quarantined because the picture was erased: the row names the listed item, nothing of the picture."""
+        short = self._short(item, Status.QUARANTINED, Reason.ERASED, None, read_ms)
+        return replace(short, image=replace(short.image, source_etag=None))
+
     def processed(self, item: Item, image_id: str, read_ms: float, done: Processed) -> Result:
         """To be published; ``output_uri`` is filled in once the object is there."""
         covered = done.covered

@@ -13,6 +13,7 @@ from airflow_facefog.job.attempt import AttemptLog, read_past
 from airflow_facefog.job.batch import run_batch
 from airflow_facefog.job.cache import PredictionCache
 from airflow_facefog.job.engine import close_detector, egress_of
+from airflow_facefog.job.erased import Erasures
 from airflow_facefog.job.model import Attempt, RootOpener, open_root_plain
 from airflow_facefog.job.opening import Job, open_job
 from airflow_facefog.job.worker import run_in_order
@@ -88,12 +89,15 @@ class _Looker:
         self._job = job
         self._detector = detector
         self._cache = PredictionCache(job.plan, job.audit, job.keys)
+        self._erasures = Erasures(job.audit, job.keys)
 
     @sealed
     def look(self, item: Item) -> bytes | None:
         job = self._job
         try:
             raw = job.source.read(item, job.keys)
+            if raw.image_id in self._erasures:
+                return None  # nobody looks at it again; the fog step says so
             known = self._cache.find(raw.image_id)
             if known is not None:
                 return None  # the fog step finds it in the cache too

@@ -10,6 +10,7 @@ from airflow_facefog.core.errors import ImageError, PermanentError, SourceError
 from airflow_facefog.core.predictions import open_prediction
 from airflow_facefog.core.raw import RawImage, sealed
 from airflow_facefog.core.records import Reason, Status
+from airflow_facefog.job.erased import Erasures
 from airflow_facefog.job.rows import Result, Rows
 
 if TYPE_CHECKING:
@@ -30,7 +31,8 @@ class Worker:
 
     def __init__(
         self, plan: Plan, keys: KeyRing, source: Source, engine: Engine, rows: Rows, done: DoneIndex,
-        cache: PredictionCache, *, killers: frozenset[str] = frozenset(), before: Callable[[str], None] | None = None,
+        cache: PredictionCache, erasures: Erasures, *, killers: frozenset[str] = frozenset(),
+        before: Callable[[str], None] | None = None,
         predictions: Mapping[str, bytes] | None = None,
     ) -> None:  # fmt: skip
         self._plan = plan
@@ -40,6 +42,7 @@ class Worker:
         self._rows = rows
         self._done = done
         self._cache = cache
+        self._erasures = erasures
         self._killers = killers
         self._before = before
         self._predictions = predictions or {}
@@ -78,6 +81,8 @@ class Worker:
         """Skipped, refused before, or None. Only the item itself counts as done, also in the content layout: what another
         item with equal bytes once published is not this item's row, and leaves the table with that other item."""
         plan = self._plan
+        if image_id in self._erasures:
+            return self._rows.erased(item, read_ms)
         hit = self._done.find(plan.recipe_hash, image_id, item.source_ref)
         if hit is not None:
             return self._rows.known(item, image_id, read_ms, {"done_run_key": hit.run_key})

@@ -79,12 +79,12 @@ class DoneIndex:
 def record_refusals(audit: Store, *, recipe_hash: str, run_key: str, generation: int, images: Any) -> None:
     """Note which images a sealed run refused, for ``quarantined``. ``images``: its rows as a ``pyarrow.Table``.
 
-    Nothing is noted when there are no new refusals (only ``already_quarantined``): the first run's note goes on telling.
+    Nothing is noted when there are no new refusals (only ``already_quarantined`` and ``erased``): the first run's note goes on telling.
     """
     import pyarrow.compute as pc
 
     refused = images.select(["image_id", "reason"]).filter(pc.equal(images["status"], "quarantined"))
-    if set(refused["reason"].unique().to_pylist()) - {"already_quarantined"}:
+    if set(refused["reason"].unique().to_pylist()) - {"already_quarantined", "erased"}:
         ids = sorted(refused["image_id"].drop_null().unique().to_pylist())
         audit.create(f"refusals/{recipe_hash}/{run_key}-{generation}", "\n".join(ids).encode())
 

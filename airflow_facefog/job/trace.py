@@ -1,0 +1,238 @@
+"""Everything that an audit knows about one picture, found by hash lineage: in all runs and generations, sealed or not.
+
+What is asked for is a raw file, a published file, the URI of either, or one of the ids: image_id, source_ref, item_id, or
+the sha256 of an output. A picture is its bytes: every row with its image_id counts, of duplicates too, and rows of its
+sources that hold no image_id. Who asks by source (URI, source_ref, item_id) means every picture that the source ever held.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from airflow_facefog.core.errors import ConfigurationError
+from airflow_facefog.job.model import Place, RootOpener, open_root_plain
+from airflow_facefog.job.runs import RunPlace, run_places
+
+if TYPE_CHECKING:
+    from airflow_facefog.audit.ledger import Ledger
+    from airflow_facefog.core.keys import KeyRing
+    from airflow_facefog.publish.store import Store
+
+ID = re.compile(r"[0-9a-f]{64}")
+
+COLUMNS = ("run_key", "generation", "source_ref", "image_id", "status", "output_uri", "output_sha256")
+INTENT_COLUMNS = ("run_key", "generation", "source_ref", "image_id", "output_key", "output_sha256")
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What was asked for. ``ids``: of unknown kind. Prints nothing of it."""
+
+    image_ids: frozenset[str] = field(default=frozenset(), repr=False)
+    source_refs: frozenset[str] = field(default=frozenset(), repr=False)
+    ids: frozenset[str] = field(default=frozenset(), repr=False)
+    uris: frozenset[str] = field(default=frozenset(), repr=False)
+
+    @property
+    def tokens(self) -> list[str]:
+        """All of it, sorted."""
+        return sorted(self.image_ids | self.source_refs | self.ids | self.uris)
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """The pictures and sources that the question means.
+
+    ``image_ids``: pictures; ``sources``: sources asked for as such; ``seen``: sources that held one of the pictures.
+    """
+
+    image_ids: frozenset[str] = field(repr=False)
+    sources: frozenset[str] = field(repr=False)
+    seen: frozenset[str] = field(repr=False)
+
+    def about(self, rows: Any) -> Any:
+        """Mask of the rows of a ``pyarrow`` table or batch with source_ref and image_id that are about it."""
+        import pyarrow.compute as pc
+
+        image, source = rows["image_id"], rows["source_ref"]
+        unread = pc.and_(pc.is_null(image), is_in(source, self.seen))
+        return pc.or_(pc.or_(is_in(image, self.image_ids), is_in(source, self.sources)), unread)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One row about the subject. ``output_key``: relative to the run's destination."""
+
+    run: RunPlace
+    source_ref: str = field(repr=False)
+    image_id: str | None = field(repr=False)
+    status: str
+    output_key: str | None = field(repr=False)
+    output_sha256: str | None = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """The subject, its rows, and sources that still have rows of other pictures."""
+
+    subject: Subject
+    rows: tuple[Found, ...]
+    shared_sources: frozenset[str] = field(repr=False)
+    shared_objects: frozenset[tuple[str, str]] = field(repr=False)
+    other_key_ids: tuple[str, ...] = ()
+
+    @property
+    def forgotten(self) -> frozenset[str]:
+        """Sources of which nothing may stay."""
+        return (self.subject.seen | self.subject.sources) - self.shared_sources
+
+
+def read_wanted(images: Sequence[str], keys: KeyRing, open_root: RootOpener = open_root_plain) -> Wanted:
+    """Turn what a person gave into ids. Files are read, here only. Raises ConfigurationError for what is none of it."""
+    parts = [_one(text, keys) for text in images]
+    if not parts:
+        raise ConfigurationError("no image is named; give a file, a URI or an id of 64 hex digits")
+    names = ("image_ids", "source_refs", "ids", "uris")
+    return Wanted(*(frozenset().union(*(getattr(part, name) for part in parts)) for name in names))
+
+
+def _one(text: str, keys: KeyRing) -> Wanted:
+    if ID.fullmatch(text):
+        return Wanted(ids=frozenset({text}))
+    place = Place.parse(text)
+    named = Wanted(source_refs=frozenset({keys.source_ref(place.uri)}), uris=frozenset({place.uri}))
+    if not place.is_local:
+        return named
+    try:
+        with open(place.local_path, "rb") as file:
+            data = file.read()
+    except OSError:  # gone already: its name is enough
+        return named
+    ids = frozenset({hashlib.sha256(data).hexdigest()}) - {keys.image_id(data)}
+    return Wanted(frozenset({keys.image_id(data)}), named.source_refs, ids, named.uris)
+
+
+def trace(audit: Store, ledger: Ledger, wanted: Wanted, keys: KeyRing) -> Trace:
+    """Find it. Raises ConfigurationError when rows are found under another master key: their items cannot be named."""
+    places = run_places(audit, ledger)
+    subject = _subject(audit, ledger, wanted, keys)
+    rows: dict[Found, None] = {}
+    shared: set[str] = set()
+    objects: set[tuple[str, str]] = set()
+    for table in _tables(audit, ledger):
+        mine = subject.about(table)
+        for row in table.filter(mine).to_pylist():
+            rows[_found(row, places)] = None
+        others = _invert(table, mine)
+        shared.update(_refs(others, subject))
+        objects.update(_outputs(others, places))
+    found = tuple(rows)
+    foreign = sorted({row.run.key_id for row in found} - {keys.key_id})
+    if foreign:
+        raise ConfigurationError(
+            f"the image was recorded under master key {', '.join(foreign)} and this key is {keys.key_id}; use that key"
+        )
+    mine_objects = {(row.run.home, row.output_key) for row in found}
+    where = {
+        (place.destination.uri, key) for place in places.values() for home, key in mine_objects if home == place.home
+    }
+    others_keys = sorted({place.key_id for place in places.values()} - {keys.key_id})
+    return Trace(subject, found, frozenset(shared), frozenset(objects & where), tuple(others_keys))
+
+
+def _subject(audit: Store, ledger: Ledger, wanted: Wanted, keys: KeyRing) -> Subject:
+    """From what was asked for to pictures and sources: two looks, because a row found late may name a picture."""
+    sources = wanted.source_refs | _sources_of_items(audit, ledger, wanted.ids, keys)
+    image_ids = set(wanted.image_ids)
+    explicit = set(sources)
+    for table in _tables(audit, ledger):
+        image_ids.update(_named(table, "image_id", "image_id", wanted.ids))
+        explicit.update(_named(table, "source_ref", "source_ref", wanted.ids))
+        image_ids.update(_named(table, "output_sha256", "image_id", wanted.ids))
+        if "output_uri" in table.column_names:
+            image_ids.update(_named(table, "output_uri", "image_id", wanted.uris))
+    seen: set[str] = set()
+    for table in _tables(audit, ledger):
+        image_ids.update(_named(table, "source_ref", "image_id", explicit))
+    for table in _tables(audit, ledger):
+        seen.update(_named(table, "image_id", "source_ref", image_ids))
+    return Subject(frozenset(image_ids), frozenset(explicit), frozenset(seen))
+
+
+def _sources_of_items(audit: Store, ledger: Ledger, ids: frozenset[str], keys: KeyRing) -> set[str]:
+    if not ids:
+        return set()
+    refs = {ref for table in _tables(audit, ledger) for ref in table["source_ref"].unique().to_pylist()}
+    return {ref for ref in refs if keys.item_id(ref) in ids}
+
+
+def _tables(audit: Store, ledger: Ledger) -> Iterator[Any]:
+    """Image rows of sealed runs, and image and intent rows of everything that attempts left behind."""
+    from airflow_facefog.audit.parquet import read_arrow
+
+    for run in ledger.runs:
+        if "image" in run.parts:
+            yield read_arrow("facefog_image", audit.read(run.parts["image"].key), COLUMNS)
+        if "intent" in run.parts:
+            yield _as_images(read_arrow("facefog_intent", audit.read(run.parts["intent"].key), INTENT_COLUMNS))
+    for key in audit.list("intents"):
+        name = key.rpartition("/")[2]
+        if name == "image.parquet":
+            yield read_arrow("facefog_image", audit.read(key), COLUMNS)
+        elif name.startswith("intent-"):
+            yield _as_images(read_arrow("facefog_intent", audit.read(key), INTENT_COLUMNS))
+
+
+def _as_images(intents: Any) -> Any:
+    """Intents as image rows: an object may lie there although no row says so."""
+    import pyarrow as pa
+
+    return intents.append_column("status", pa.repeat("intent", intents.num_rows))
+
+
+def _found(row: Mapping[str, Any], places: Mapping[str, RunPlace]) -> Found:
+    place = places[f"{row['run_key']}/{row['generation']}"]
+    key = row["output_key"] if "output_key" in row else place.key_of(row["output_uri"])
+    return Found(place, row["source_ref"], row["image_id"], row["status"], key, row["output_sha256"])
+
+
+def _outputs(rows: Any, places: Mapping[str, RunPlace]) -> Iterator[tuple[str, str]]:
+    name = "output_key" if "output_key" in rows.column_names else "output_uri"
+    few = rows.select(["run_key", "generation", name])
+    for run_key, generation, value in zip(*(column.to_pylist() for column in few.columns), strict=True):
+        place = places[f"{run_key}/{generation}"]
+        key = value if name == "output_key" else place.key_of(value)
+        if key is not None:
+            yield place.destination.uri, key
+
+
+def _refs(rows: Any, subject: Subject) -> list[str]:
+    import pyarrow.compute as pc
+
+    found: list[str] = pc.unique(rows["source_ref"].filter(is_in(rows["source_ref"], subject.seen))).to_pylist()
+    return found
+
+
+def _named(table: Any, where: str, what: str, values: Iterable[str]) -> list[str]:
+    import pyarrow.compute as pc
+
+    found: list[str] = pc.unique(table[what].filter(is_in(table[where], values))).drop_null().to_pylist()
+    return found
+
+
+def is_in(column: Any, values: Iterable[str]) -> Any:
+    """Mask of a text column: which values are among these."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    return pc.is_in(column, value_set=pa.array(sorted(values), pa.string()))
+
+
+def _invert(table: Any, mask: Any) -> Any:
+    import pyarrow.compute as pc
+
+    return table.filter(pc.invert(mask))
