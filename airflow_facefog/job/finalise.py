@@ -17,6 +17,7 @@ from airflow_facefog.core.errors import GateError
 from airflow_facefog.core.raw import sealed
 from airflow_facefog.core.records import Status
 from airflow_facefog.job import sealing
+from airflow_facefog.job.erased import refuse_erased
 from airflow_facefog.job.gate import Row, Tables, collect
 from airflow_facefog.job.model import Attempt, Plan, RootOpener, open_root_plain
 from airflow_facefog.job.opening import open_plan
@@ -64,6 +65,7 @@ def finalise(
         raise
     if sql is None:
         tables = replace(tables, detections=None, intents=None)  # only SQL needs them from here on: most of the memory
+    refuse_erased(tables.images, audit, keys)
     entry = sealing.chain_run(audit, run, signer)
     manifest_uri = audit.uri(run.manifest_key)
     row = {**run.row, "manifest_uri": manifest_uri}
@@ -116,7 +118,7 @@ def _write_row(plan: Plan, audit: Store, row: Row) -> None:
     from airflow_facefog.audit.parquet import to_parquet
 
     key, data = f"runs/{plan.home}/run.parquet", to_parquet("facefog_run", [row])
-    if audit.get(key) != data:
+    if not audit.create(key, data) and audit.read(key) != data:
         audit.replace(key, data)
 
 
@@ -127,7 +129,7 @@ def _sealed_run(
     run = sealing.find_sealed(plan, audit)
     if run is not None:
         return run, sealing.sealed_tables(audit, run)
-    tables = collect(plan, audit, destination, attempt)
+    tables = collect(plan, audit, destination, attempt, keys)
     ensure_sources(plan, keys, audit)
     finished_at = max(tables.images["committed_at"].unique().drop_null().to_pylist(), default=None)
     row = run_row(plan, tables.counts(), finished_at, read_egress(plan, audit))
