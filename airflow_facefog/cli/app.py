@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
@@ -93,11 +92,19 @@ def _fail(kind: str, message: str, code: int, argv: Sequence[str]) -> int:
     return code
 
 
+class _Stderr(logging.Handler):
+    """Writes to what stderr is at that moment."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """One line."""
+        typer.echo(self.format(record), err=True)
+
+
 def _say_warnings() -> None:
     """Send this package's warnings to stderr, each as one line."""
     logger = logging.getLogger("airflow_facefog")
     if not logger.handlers:
-        handler = logging.StreamHandler(sys.stderr)
+        handler = _Stderr()
         handler.setLevel(logging.WARNING)
         handler.setFormatter(logging.Formatter("facefog: %(message)s"))
         logger.addHandler(handler)

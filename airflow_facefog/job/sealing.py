@@ -6,6 +6,7 @@ crash in between is made good by the next finalise of the run, or by ``facefog a
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import asdict, replace
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 FORMAT = "facefog-manifest/2"
 PARTS = ("image", "detection", "intent")
 LEAF = "leaf"
+
+LEFTOVER = r"salt\.bin|(image|detection|intent|leaf)(-[0-9a-f]{16})?\.parquet"
+"""What a finaliser writes before the manifest."""
 
 Parts = dict[str, LedgerPart]
 
@@ -66,28 +70,26 @@ def seal_run(
     salts = _elect_salts(plan, audit, tables.images.num_rows)
     leaves = make_leaves(tables.images, tables.detections, salts)
     parts = _write_parts(plan, audit, tables, salts, leaves)
-    if parts is not None:
-        head = chain.read_head(audit)
-        manifest = {
-            "format": FORMAT, "run_key": plan.run_key, "generation": plan.generation,
-            "sealed_at": datetime.now(UTC).isoformat(timespec="microseconds"), "counts": tables.counts(),
-            "policy_hash": plan.policy_hash, "recipe_hash": plan.recipe_hash, "parts": _entries(parts),
-            "tree": {"algorithm": ALGORITHM, "root": root(leaves).hex(), "size": tables.images.num_rows},
-            "run": {**row, "prev_manifest_sha256": newest_manifest(audit, head)},
-            "previous": {"seq": head.seq, "sha256": head.sha256},
-        }  # fmt: skip
-        publish_key(audit, signer)
-        audit.create(ledger.manifest_key(plan.run_key, plan.generation), seal(manifest, signer))
+    head = chain.read_head(audit)
+    manifest = {
+        "format": FORMAT, "run_key": plan.run_key, "generation": plan.generation,
+        "sealed_at": datetime.now(UTC).isoformat(timespec="microseconds"), "counts": tables.counts(),
+        "policy_hash": plan.policy_hash, "recipe_hash": plan.recipe_hash, "parts": _entries(parts),
+        "tree": {"algorithm": ALGORITHM, "root": root(leaves).hex(), "size": tables.images.num_rows},
+        "run": {**row, "prev_manifest_sha256": newest_manifest(audit, head)},
+        "previous": {"seq": head.seq, "sha256": head.sha256},
+    }  # fmt: skip
+    publish_key(audit, signer)
+    audit.create(ledger.manifest_key(plan.run_key, plan.generation), seal(manifest, signer))
     return _as_sealed(plan, audit, tables, parts)
 
 
-def _as_sealed(plan: Plan, audit: Store, tables: Tables, parts: Parts | None) -> tuple[SealedRun, Tables]:
+def _as_sealed(plan: Plan, audit: Store, tables: Tables, parts: Parts) -> tuple[SealedRun, Tables]:
     """What the manifest names; ``tables`` unless another finaliser sealed other bytes."""
     run = find_sealed(plan, audit)
     if run is None:
         raise LedgerError("the manifest that was written is not there; check the store of the audit")
-    same = parts is not None and dict(run.parts) == parts
-    return run, tables if same else sealed_tables(audit, run)
+    return run, tables if dict(run.parts) == parts else sealed_tables(audit, run)
 
 
 def chain_run(audit: Store, run: SealedRun, signer: SigningKey | None) -> Entry:
@@ -101,7 +103,7 @@ def chain_run(audit: Store, run: SealedRun, signer: SigningKey | None) -> Entry:
         audit, body, signer, after=run.sealed_after,
         same=lambda found: found.kind == chain.RUN and found.document["manifest"] == manifest,
     )  # fmt: skip
-    audit.delete(_salt_key(run.home))
+    _tidy(audit, run)
     return entry
 
 
@@ -144,14 +146,21 @@ def newest_manifest(audit: Store, head: Head) -> str | None:
     return None
 
 
-def write_part(audit: Store, key: str, data: bytes, home: str) -> bool:
-    """Write a part of a run; a leftover of a crashed finalise is replaced. False: sealed with other bytes meanwhile."""
-    if audit.create(key, data) or audit.read(key) == data:
-        return True
-    if audit.exists(f"runs/{home}/manifest.json"):
-        return False
-    audit.replace(key, data)  # only before the seal: nothing names the old bytes
-    return True
+def _write_part(audit: Store, home: str, name: str, data: bytes, rows: int) -> LedgerPart:
+    """Write a part of a run. Other bytes of that name are left alone (another finaliser may be about to seal them)."""
+    digest = sha256(data)
+    for key in (f"runs/{home}/{name}.parquet", f"runs/{home}/{name}-{digest[:16]}.parquet"):
+        if audit.create(key, data) or audit.get(key) == data:
+            return LedgerPart(name, key, digest, rows, len(data))
+    raise LedgerError(f"{key} is there with other bytes than its name says; restore or delete it")
+
+
+def _tidy(audit: Store, run: SealedRun) -> None:
+    """Remove what finalisers left that did not seal this run, and the salts: the leaf part has them, for an erasure to remove."""
+    named = {part["key"] for part in run.manifest["parts"].values()}
+    for key in audit.list(f"runs/{run.home}"):
+        if re.fullmatch(LEFTOVER, key.removeprefix(f"runs/{run.home}/")) and key not in named:
+            audit.delete(key)
 
 
 def _numbered(images: Any) -> Any:
@@ -179,19 +188,14 @@ def _salt_key(home: str) -> str:
     return f"runs/{home}/salt.bin"
 
 
-def _write_parts(plan: Plan, audit: Store, tables: Tables, salts: bytes, leaves: bytes) -> Parts | None:
-    """Write the four parts; None when the run was sealed with others meanwhile."""
+def _write_parts(plan: Plan, audit: Store, tables: Tables, salts: bytes, leaves: bytes) -> Parts:
     from airflow_facefog.audit.parquet import to_parquet
 
     parts: Parts = {}
-    rows = dict(zip(PARTS, (tables.images, tables.detections, tables.intents), strict=True))
-    for name in (*PARTS, LEAF):
-        data = _leaf_part(salts, leaves) if name == LEAF else to_parquet(f"facefog_{name}", rows[name], compacted=True)
-        count = tables.images.num_rows if name == LEAF else rows[name].num_rows
-        part = LedgerPart(name, f"runs/{plan.home}/{name}.parquet", sha256(data), count, len(data))
-        if not write_part(audit, part.key, data, plan.home):
-            return None
-        parts[name] = part
+    for name, rows in zip(PARTS, (tables.images, tables.detections, tables.intents), strict=True):
+        data = to_parquet(f"facefog_{name}", rows, compacted=True)
+        parts[name] = _write_part(audit, plan.home, name, data, rows.num_rows)
+    parts[LEAF] = _write_part(audit, plan.home, LEAF, _leaf_part(salts, leaves), tables.images.num_rows)
     return parts
 
 

@@ -15,7 +15,8 @@ from airflow_facefog.cli.app import app
 from airflow_facefog.job import batch
 
 RESULT = [
-    "run_key", "listed", "published", "quarantined", "failed", "skipped", "detections", "fogged", "manifest_uri", "seconds",
+    "run_key", "listed", "published", "quarantined", "failed", "skipped", "detections", "fogged", "manifest_uri", "signed",
+    "chain_head", "seconds",
 ]  # fmt: skip
 
 
