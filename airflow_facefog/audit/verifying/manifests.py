@@ -120,6 +120,8 @@ def _against_chain(manifest: Manifest, home: Home, links: Links) -> list[str]:
         link_sha256 = None
     elif link is None:
         return ["it was sealed after a chain entry that is not there"]
+    elif link.sha256 is None:
+        return []  # a gap, and named as one
     else:
         link_sha256 = link.sha256
     if link_sha256 != named or (home.entry is not None and seq >= home.entry.seq):

@@ -35,8 +35,9 @@ def check_run_row(audit: Objects, home: Home, manifest: Manifest, findings: Find
     key = f"{home.folder}/run.parquet"
     data, row = read_run_row(audit, key)
     if data is None:
-        detail = "the row of this sealed run is not there; finalise it again, or restore it"
-        findings.add(Code.RUN_ROW_MISSING, key, detail)
+        if home.entry is not None or manifest.old:
+            detail = "the row of this sealed run is not there; finalise it again, or restore it"
+            findings.add(Code.RUN_ROW_MISSING, key, detail)
         return False
     if row is None:
         findings.add(Code.RUN_ROW_CHANGED, key, "it is not one readable row of facefog_run; restore it")

@@ -1,0 +1,448 @@
+"""Every fault that an audit must show, on a real one of three signed runs: what is named, and that nothing else is."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from verifykit import Record, build, copies, said
+
+from airflow_facefog.audit.parquet import from_parquet, to_parquet
+from airflow_facefog.audit.sealed import SigningKey, canonical
+
+PARTS = ("image", "detection", "intent", "leaf")
+THIRD = "chain/0000000003.json"
+
+
+@pytest.fixture(scope="module")
+def pristine(tmp_path_factory: pytest.TempPathFactory) -> Record:
+    """The audit, made once."""
+    return build(tmp_path_factory.mktemp("world"))
+
+
+@pytest.fixture
+def record(pristine: Record, tmp_path: Path) -> Iterator[Record]:
+    """A copy to tamper with."""
+    yield from copies(pristine, tmp_path)
+
+
+def test_an_untouched_audit_verifies_also_deep(record: Record) -> None:
+    """Three signed runs under a pinned key and an anchor: no finding at all."""
+    result = record.verify(deep=True, heads=(record.head,), require_signed=True)
+    assert result["findings"] == []
+    assert (result["verified"], result["signed"], result["trust"], result["head"]) == (
+        True,
+        "all",
+        "pinned",
+        record.head,
+    )
+    assert (result["entries"], result["runs"], result["parts"]) == (3, 3, 12)
+    assert result["bytes"] == sum(
+        record.path(record.part(f"{n}.parquet", s)).stat().st_size for n in PARTS for s in (1, 2, 3)
+    )
+
+
+def test_keys_of_the_audit_show_consistency_only(record: Record) -> None:
+    """Without a pinned key the report says what it does not show."""
+    result = record.verify(pinned=False)
+    assert result["verified"]
+    assert result["trust"] == "audit"
+    assert said(result, "notice") == {("keys_from_audit", "keys")}
+
+
+# ------------------------------------------------------------------ bytes
+
+
+@pytest.mark.parametrize("name", PARTS)
+@pytest.mark.parametrize("seq", [1, 3])
+def test_a_flipped_byte_in_a_part(record: Record, name: str, seq: int) -> None:
+    """One bit of one part: that part is named, and only that."""
+    key = record.part(f"{name}.parquet", seq)
+    record.flip(key)
+    assert said(record.verify()) == {("part_changed", key)}
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_a_deleted_part(record: Record, name: str) -> None:
+    """A part that is gone is named."""
+    key = record.part(f"{name}.parquet")
+    record.path(key).unlink()
+    assert said(record.verify()) == {("part_missing", key)}
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_a_truncated_part(record: Record, name: str) -> None:
+    """Half a Parquet file is a changed part."""
+    key = record.part(f"{name}.parquet")
+    data = record.path(key).read_bytes()
+    record.path(key).write_bytes(data[: len(data) // 2])
+    assert said(record.verify()) == {("part_changed", key)}
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_a_truncated_part_that_the_right_key_vouches_for(record: Record, name: str) -> None:
+    """A hash that is right does not make half a Parquet file a part."""
+    key = record.part(f"{name}.parquet")
+    record.reseal_part(key, record.path(key).read_bytes()[:-9])
+    assert said(record.verify()) == {("part_damaged", key)}
+
+
+def test_every_fault_is_reported_at_once(record: Record) -> None:
+    """A damaged chain entry hides neither the parts of other runs nor its own."""
+    keys = [record.part("image.parquet", 1), record.part("leaf.parquet", 2), record.part("intent.parquet", 3)]
+    for key in keys:
+        record.flip(key)
+    record.path("chain/0000000001.json").write_bytes(b"{}")
+    found = said(record.verify())
+    assert {("part_changed", key) for key in keys} < found
+    assert ("chain_entry_damaged", "chain/0000000001.json") in found
+
+
+def test_the_row_of_a_run(record: Record) -> None:
+    """``run.parquet`` says what the manifest says, or it is named; so it is when it is gone."""
+    key = record.part("run.parquet")
+    row = from_parquet("facefog_run", record.path(key).read_bytes())[0]
+    record.path(key).write_bytes(to_parquet("facefog_run", [{**row, "published": 7}]))
+    assert said(record.verify()) == {("run_row_changed", key)}
+    record.path(key).unlink()
+    assert said(record.verify()) == {("run_row_missing", key)}
+
+
+def test_a_row_in_other_bytes_is_a_notice(record: Record) -> None:
+    """The same row as another release would write it is no tampering, but it is said."""
+    key = record.part("run.parquet")
+    table = pq.read_table(record.path(key))
+    pq.write_table(table, record.path(key), compression="none")
+    result = record.verify()
+    assert result["verified"]
+    assert said(result, "notice") == {("run_row_rewritten", key)}
+
+
+# ------------------------------------------------------------------ manifests, chain, keys
+
+
+def test_an_edited_manifest(record: Record) -> None:
+    """One count changed, in canonical form: neither the chain nor the signature agrees."""
+    key = record.part("manifest.json")
+    document = record.json(key)
+    document["counts"]["published"] += 1
+    record.path(key).write_bytes(canonical(document))
+    found = said(record.verify())
+    assert {("manifest_changed", key), ("signature_invalid", key), ("manifest_wrong", key)} == found
+
+
+def test_an_edited_and_resigned_manifest(record: Record) -> None:
+    """An attacker's key does not help without the chain."""
+    key = record.part("manifest.json")
+    document = record.json(key)
+    document["run"]["model_id"] = "harmless"
+    record.write(key, document, SigningKey.generate())
+    found = said(record.verify())
+    assert {("manifest_changed", key), ("signer_unknown", key)} <= found
+
+
+def test_a_chain_that_was_written_anew_with_another_key(record: Record) -> None:
+    """It is consistent: only a pinned key or an anchor shows it, and the tests of consistency do not."""
+    attacker = SigningKey.generate()
+    for path in record.path("keys").iterdir():
+        path.unlink()
+    record.path(f"keys/{attacker.key_id}.pem").write_bytes(attacker.public.pem)
+    record.rewrite(attacker, lambda manifest: manifest["run"].update(model_id="harmless"))
+    assert record.verify(pinned=False)["verified"]
+    documents = [record.part("manifest.json", seq) for seq in (1, 2, 3)] + [
+        f"chain/{seq:010d}.json" for seq in (1, 2, 3)
+    ]
+    assert said(record.verify()) == {("signer_unknown", name) for name in documents}
+    assert said(record.verify(pinned=False, heads=(record.head,))) == {("chain_rewritten", THIRD)}
+
+
+def test_a_chain_that_was_stripped_of_its_signatures(record: Record) -> None:
+    """Written anew without any key: an anchor shows it, and so does asking for signatures."""
+    record.rewrite(None)
+    assert record.verify()["signed"] == "none"
+    assert said(record.verify(heads=(record.head,))) == {("chain_rewritten", THIRD)}
+    assert {code for code, _ in said(record.verify(require_signed=True))} == {"signature_required"}
+
+
+@pytest.mark.parametrize("where", ["chain/0000000001.json", "chain/0000000002.json", THIRD])
+def test_an_edited_entry(record: Record, where: str) -> None:
+    """Its signature does not hold; the entry is named, also when it is the newest."""
+    data = record.path(where).read_bytes()
+    record.path(where).write_bytes(data.replace(b'"detections":', b'"detectionz":', 1))
+    assert ("signature_invalid", where) in said(record.verify())
+
+
+def test_a_gap_in_the_chain(record: Record) -> None:
+    """A number that is missing below the newest is named; the entries after it are read."""
+    record.path("chain/0000000002.json").unlink()
+    assert said(record.verify()) == {("chain_gap", "chain/0000000002.json")}
+
+
+def test_two_entries_for_one_run(record: Record) -> None:
+    """The second one is named."""
+    entry = {**record.entry(2), "seq": 4, "previous": record.head.partition(":")[2]}
+    entry["at"] = record.entry(3)["at"]
+    record.write("chain/0000000004.json", entry, record.signer)
+    assert said(record.verify()) == {("run_entered_twice", "chain/0000000004.json")}
+
+
+def test_unsigned_after_signed(record: Record) -> None:
+    """Whoever has no key can append, but not as if nothing were."""
+    entry = record.entry(3)
+    record.write(THIRD, entry, None)
+    assert said(record.verify()) == {("downgraded", THIRD)}
+
+
+def test_a_lost_key(record: Record) -> None:
+    """Signed by a key that nobody has any more: unverifiable is not verified."""
+    other = SigningKey.generate().public.pem.decode()
+    documents = {record.part("manifest.json", seq) for seq in (1, 2, 3)} | {
+        f"chain/{seq:010d}.json" for seq in (1, 2, 3)
+    }
+    assert said(record.verify(public_keys=(other,))) == {("signer_unknown", name) for name in documents}
+    shutil.rmtree(record.path("keys"))
+    result = record.verify(pinned=False)
+    assert result["trust"] == "none"
+    assert said(result) == {("signer_unknown", name) for name in documents}
+
+
+def test_a_clock_that_jumps_back(record: Record) -> None:
+    """Machines' clocks differ: it is named, and nothing fails."""
+    record.write(THIRD, {**record.entry(3), "at": "2001-01-01T00:00:00.000000+00:00"}, record.signer)
+    result = record.verify()
+    assert result["verified"]
+    assert said(result, "notice") == {("clock_went_back", THIRD)}
+
+
+def test_a_swapped_policy(record: Record) -> None:
+    """A policy that reads better than the one that ran, sealed by the right key: its hash tells."""
+    key = record.part("manifest.json")
+    milder = json.dumps({"rules": {"face": {"min_confidence": 0.9}}})
+
+    def swap(manifest: dict) -> None:
+        if manifest["run"]["run_id"] == "run-2":
+            manifest["run"]["policy_json"] = milder
+
+    record.rewrite(record.signer, swap)
+    assert said(record.verify()) == {("policy_changed", key)}
+
+
+@pytest.mark.parametrize("count", ["published", "detections", "fogged"])
+def test_counts_that_the_rows_do_not_hold(record: Record, count: str) -> None:
+    """A manifest that counts what is not there is named, whoever signed it."""
+
+    def pad(manifest: dict) -> None:
+        if manifest["run"]["run_id"] == "run-2":
+            manifest["counts"][count] += 1
+            manifest["run"][count] += 1
+
+    record.rewrite(record.signer, pad)
+    assert ("counts_wrong", record.part("manifest.json")) in said(record.verify())
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "runs/notes.txt",
+        "chain/0000000001.json.bak",
+        "chain/0000000000.json",
+        "RUN/copy.parquet",
+        "RUN/image (1).parquet",
+    ],
+)
+def test_a_foreign_file(record: Record, key: str) -> None:
+    """What nothing names is named."""
+    key = key.replace("RUN", record.home(2))
+    record.path(key).write_bytes(b"x")
+    assert said(record.verify()) == {("foreign_file", key)}
+
+
+# ------------------------------------------------------------------ the newest run is gone
+
+
+def no_entry(record: Record) -> None:
+    """Its chain entry is gone."""
+    record.path(THIRD).unlink()
+
+
+def no_manifest(record: Record) -> None:
+    """Its entry and manifest are gone."""
+    record.path(record.part("manifest.json", 3)).unlink()
+    no_entry(record)
+
+
+def no_folder(record: Record) -> None:
+    """Its entry and its whole folder are gone."""
+    shutil.rmtree(record.path(record.home(3)))
+    no_entry(record)
+
+
+def no_notes(record: Record) -> None:
+    """The notes of refused images too."""
+    no_folder(record)
+    shutil.rmtree(record.path("refusals"))
+
+
+def no_rows(record: Record) -> None:
+    """And what consumers were shown."""
+    run_key, generation = record.home(3).split("/")[1:]
+    no_notes(record)
+    shutil.rmtree(record.clean / "_facefog" / "runs" / run_key / generation)
+
+
+@pytest.mark.parametrize(
+    ("remove", "code"),
+    [
+        (no_entry, "removed_from_chain"),
+        (no_manifest, "run_removed"),
+        (no_folder, "run_removed"),
+        (no_notes, "run_removed"),
+    ],
+)
+def test_a_removed_newest_run(record: Record, remove: Callable[[Record], None], code: str) -> None:
+    """As long as anything remains that only a sealed run leaves, the run is named."""
+    where = record.part("manifest.json", 3)
+    remove(record)
+    assert said(record.verify()) == {(code, where)}
+
+
+def test_a_removed_manifest(record: Record) -> None:
+    """The chain names it."""
+    key = record.part("manifest.json", 3)
+    record.path(key).unlink()
+    assert said(record.verify()) == {("manifest_missing", key)}
+
+
+def test_a_newest_run_that_was_removed_whole(record: Record) -> None:
+    """Then only an anchor shows it; without one, its plan and commits say that something was not finished."""
+    home = record.home(3).removeprefix("runs/")
+    no_rows(record)
+    result = record.verify()
+    assert result["verified"]
+    assert said(result, "notice") == {("unfinished", f"commits/{home}")}
+    assert said(record.verify(heads=(record.head,))) == {("chain_truncated", THIRD)}
+
+
+def test_a_crash_before_the_chain_is_no_tampering(record: Record) -> None:
+    """Sealed and not entered, with nothing that comes later: a notice that says how to go on."""
+    home = record.home(3)
+    no_rows_but_run(record)
+    result = record.verify()
+    assert result["verified"]
+    assert said(result, "notice") == {("not_in_chain", f"{home}/manifest.json")}
+
+
+def no_rows_but_run(record: Record) -> None:
+    """The state of a finalise that died right after the manifest."""
+    home = record.home(3)
+    record.path(f"{home}/run.parquet").unlink()
+    shutil.rmtree(record.path("refusals"))
+    run_key, generation = home.split("/")[1:]
+    shutil.rmtree(record.clean / "_facefog" / "runs" / run_key / generation)
+    no_entry(record)
+
+
+def test_an_old_manifest_in_the_place_of_a_removed_run(record: Record) -> None:
+    """An unsigned run of an older format beside a signed chain is an error until somebody with the key enters it."""
+    key = record.part("manifest.json", 3)
+    document = record.json(key)
+    for name in ("tree", "previous", "sealed_at", "signer", "signature"):
+        del document[name]
+    del document["parts"]["leaf"]
+    record.path(key).write_text(json.dumps({**document, "format": "facefog-manifest/1", "signed": False}, indent=1))
+    record.path(record.part("leaf.parquet", 3)).unlink()
+    no_entry(record)
+    assert ("outside_signed_chain", key) in said(record.verify())
+
+
+# ------------------------------------------------------------------ deep
+
+
+def published(record: Record) -> list[Path]:
+    """Every published object."""
+    return sorted(path for path in (record.clean / "data").rglob("*") if path.is_file())
+
+
+def test_a_changed_and_a_deleted_object(record: Record) -> None:
+    """Only deep looks at them; both are named."""
+    one, other = published(record)[:2]
+    one.write_bytes(one.read_bytes() + b"\0")
+    other.unlink()
+    assert record.verify()["verified"]
+    assert said(record.verify(deep=True)) == {("object_changed", one.as_uri()), ("object_missing", other.as_uri())}
+
+
+def test_a_changed_snapshot_part(record: Record) -> None:
+    """What consumers read is compared with what snapshots name."""
+    part = sorted((record.clean / "_facefog" / "runs").rglob("part.parquet"))[0]
+    data = part.read_bytes()
+    part.write_bytes(data + b"\0")
+    assert said(record.verify(deep=True)) == {("snapshot_changed", part.as_uri())}
+
+
+def test_a_destination_that_is_gone(record: Record) -> None:
+    """Deep cannot show what it cannot read: an error, once. Otherwise a notice."""
+    shutil.rmtree(record.clean)
+    assert said(record.verify(deep=True)) == {("destination_unreachable", record.clean.as_uri())}
+    result = record.verify()
+    assert result["verified"]
+    assert said(result, "notice") == {("not_checked", record.clean.as_uri())}
+
+
+def test_a_replaced_leaf_part(record: Record) -> None:
+    """Other salts and leaves, signed by the right key: they do not make the root."""
+    key = record.part("leaf.parquet")
+    table = pq.read_table(record.path(key))
+    leaves = pa.array([bytes(32)] * table.num_rows, table.schema.field("leaf").type)
+    record.reseal_part(key, encoded(table.set_column(1, table.schema.field("leaf"), leaves)))
+    assert record.verify()["verified"]
+    assert said(record.verify(deep=True)) == {("tree_wrong", key)}
+
+
+def test_rows_that_do_not_make_their_leaves(record: Record) -> None:
+    """A row that was changed after its leaf was made, signed by the right key."""
+    key = record.part("image.parquet")
+    rows = from_parquet("facefog_image", record.path(key).read_bytes())
+    rows[0]["width"] += 1
+    record.reseal_part(key, to_parquet("facefog_image", rows, compacted=True))
+    assert record.verify()["verified"]
+    assert said(record.verify(deep=True)) == {("leaves_wrong", key)}
+
+
+def encoded(table: pa.Table) -> bytes:
+    """Parquet bytes."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink)
+    return bytes(sink.getvalue())
+
+
+# ------------------------------------------------------------------ any byte
+
+
+@given(st.data())
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_flipped_byte_is_named(pristine: Record, data: st.DataObject) -> None:
+    """Whatever byte of chain, keys or runs changes: an error names that file (for the row of a run: a finding)."""
+    keys = sorted(
+        str(path.relative_to(pristine.root))
+        for folder in ("chain", "keys", "runs")
+        for path in pristine.path(folder).rglob("*")
+        if path.is_file()
+    )
+    key = data.draw(st.sampled_from(keys))
+    before = pristine.path(key).read_bytes()
+    at = data.draw(st.integers(0, len(before) - 1))
+    try:
+        pristine.flip(key, at, data.draw(st.integers(1, 255)))
+        result = pristine.verify()
+    finally:
+        pristine.path(key).write_bytes(before)
+    named = said(result) | (said(result, "notice") if key.endswith("run.parquet") else set())
+    assert key in {name for _, name in named}
