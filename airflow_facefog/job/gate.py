@@ -140,7 +140,7 @@ def _read_tables(audit: Store, commits: Sequence[Mapping[str, Any]]) -> Tables:
     return Tables(
         _sorted(_mark_duplicates(_joined(audit, "facefog_image", image_parts)), "image_id", "source_ref"),
         _sorted(_joined(audit, "facefog_detection", detection_parts), "image_id", "source_ref", "det_idx"),
-        _sorted(_joined(audit, "facefog_intent", intent_parts), "source_ref", "attempt_id", "output_key"),
+        _sorted(_joined(audit, "facefog_intent", intent_parts), "image_id", "source_ref", "attempt_id", "output_key"),
     )
 
 
