@@ -1,17 +1,17 @@
-"""Look at what was published and how the newest run ended, and give published objects their plain names back."""
+"""Look at what was published and how the newest run ended."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from airflow_facefog.core.errors import ConfigurationError, PermanentError
+from airflow_facefog.core.errors import ConfigurationError
 from airflow_facefog.core.raw import sealed
+from airflow_facefog.job.exports.export import audit_of
 from airflow_facefog.job.model import Place, Plan, open_root_plain
-from airflow_facefog.job.places import check_apart
 from airflow_facefog.job.plan import open_store
+from airflow_facefog.publish.dataset import DEFAULT
 
 if TYPE_CHECKING:
     from airflow_facefog.publish.store import Store
@@ -33,20 +33,19 @@ class RunImages:
 
 
 @sealed
-def dataset_rows(clean: Place) -> tuple[int, list[Row]]:
+def dataset_rows(clean: Place, dataset: str = DEFAULT) -> tuple[int, list[Row]]:
     """Number and rows of the newest snapshot. Raises ConfigurationError when ``clean`` holds none."""
-    from airflow_facefog.publish.dataset import DEFAULT
     from airflow_facefog.publish.snapshots import newest_seq, open_dataset
 
     store = open_store(clean, open_root_plain)
-    seq = newest_seq(store, DEFAULT)
-    rows: list[Row] = open_dataset(store, seq).to_pylist()
+    seq = newest_seq(store, dataset)
+    rows: list[Row] = open_dataset(store, seq, dataset).to_pylist()
     assert seq is not None
     return seq, rows
 
 
 @sealed
-def newest_run(clean: Place) -> RunImages:
+def newest_run(clean: Place, dataset: str = DEFAULT) -> RunImages:
     """How every image of the newest run into ``clean`` ended, also of one that its gate refused.
 
     Raises ConfigurationError when ``clean`` is no destination or nothing ran yet.
@@ -55,8 +54,8 @@ def newest_run(clean: Place) -> RunImages:
     from airflow_facefog.job.gate import read_part
     from airflow_facefog.publish.protocol import read_commit
 
-    audit = open_store(_audit_of(clean), open_root_plain)
-    plan = _newest_plan(audit, clean)
+    audit = open_store(audit_of(open_store(clean, open_root_plain), dataset), open_root_plain)
+    plan = _newest_plan(audit, clean, dataset)
     images: list[Row] = []
     for batch_id, _ in plan.batches:
         commit = read_commit(audit, plan.commit_key(batch_id))
@@ -70,59 +69,11 @@ def newest_run(clean: Place) -> RunImages:
     return RunImages(plan.run_key, plan.generation, state, rows)
 
 
-@sealed
-def export_dataset(clean: Place, plain: Place) -> Row:
-    """Copy every object of the newest snapshot of ``clean`` to ``plain`` under the name of its source.
-
-    Returns {"snapshot_seq", "exported", "unchanged", "plain"}. Each object's hash is checked on the way; nothing is
-    overwritten. Objects of the ``content`` layout have no names to give back and keep their hash.
-    Raises ConfigurationError (overlap, no snapshot), PermanentError (an object was changed, a name is taken).
-    """
-    from airflow_facefog.publish.layout import plain_names
-
-    _refuse_overlap(clean, plain)
-    seq, rows = dataset_rows(clean)
-    source, target = open_store(clean, open_root_plain), open_store(plain, open_root_plain)
-    hashes = {_key(source, row["uri"]): row["sha256"] for row in rows}
-    exported = sum(_copy(source, target, key, name, hashes[key]) for key, name in plain_names(list(hashes)).items())
-    return {"snapshot_seq": seq, "exported": exported, "unchanged": len(hashes) - exported, "plain": plain.uri}
-
-
-def _copy(source: Store, target: Store, key: str, name: str, sha256: str) -> bool:
-    data = source.get(key)
-    if data is None or hashlib.sha256(data).hexdigest() != sha256:
-        raise PermanentError("a published object is gone or does not hold the recorded bytes; restore the destination")
-    if target.create(name, data):
-        return True
-    if target.read(name) != data:
-        raise PermanentError("a file of that name with other content is in the way; export to an empty folder")
-    return False
-
-
-def _key(store: Store, uri: str) -> str:
-    return uri.removeprefix(store.uri().rstrip("/") + "/")
-
-
-def _refuse_overlap(clean: Place, plain: Place) -> None:
-    try:
-        check_apart(clean, plain, Place("memory://facefog-no-audit"))
-    except ConfigurationError:
-        raise ConfigurationError("CLEAN and PLAIN overlap (links resolved); export to a folder of its own") from None
-
-
-def _audit_of(clean: Place) -> Place:
-    from airflow_facefog.publish.dataset import DEFAULT, home
-
-    data = open_store(clean, open_root_plain).get(f"{home(DEFAULT)}dataset.json")
-    if data is None:
-        raise ConfigurationError("this is no destination of facefog (no _facefog/dataset.json); give the CLEAN folder")
-    return Place.parse(json.loads(data)["audit"])
-
-
-def _newest_plan(audit: Store, clean: Place) -> Plan:
+def _newest_plan(audit: Store, clean: Place, dataset: str) -> Plan:
     keys = [key for key in audit.list("plans") if key.endswith("/plan.json")]
     plans = [Plan.from_json(json.loads(audit.read(key))) for key in keys]
-    here = [plan for plan in plans if plan.destination.uri.rstrip("/") == clean.uri.rstrip("/")]
+    place = (clean.uri.rstrip("/"), dataset)
+    here = [plan for plan in plans if (plan.destination.uri.rstrip("/"), plan.dataset) == place]
     if not here:
         raise ConfigurationError("the audit knows no run into this destination; was it moved?")
     return max(here, key=lambda plan: (plan.listed_at, plan.generation))
