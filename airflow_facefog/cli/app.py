@@ -14,6 +14,7 @@ import typer
 from airflow_facefog import __version__
 from airflow_facefog.cli import (
     audit_app,
+    certificate_command,
     dataset_commands,
     detect_command,
     keys_command,
@@ -42,6 +43,7 @@ app.command("run")(run_command.run)
 app.command("detect")(detect_command.detect)
 app.command("ls")(dataset_commands.list_images)
 app.command("export")(dataset_commands.export)
+app.command("certificate")(certificate_command.certificate)
 app.add_typer(policy_commands.app, name="policy")
 app.add_typer(keys_command.app, name="keys")
 app.add_typer(audit_app.app, name="audit")
