@@ -52,6 +52,7 @@ class FogDecoratedOperator(DecoratedOperator):
     :param policy: as for ``fog_images``.
     :param detector: JSON-able detector spec (templated).
     :param key_conn_id: connection whose password is the master key; None is keyless mode.
+    :param signing_conn_id: connection whose password is the signing key's PEM text; None seals unsigned.
     :param audit_sql_conn_id: SQL connection for the audit tables.
     :param layout: ``named`` or ``content``.
     :param dataset: name of the dataset in ``destination`` (templated).
@@ -61,7 +62,7 @@ class FogDecoratedOperator(DecoratedOperator):
     custom_operator_name: str = "@task.fog"
     template_fields: Sequence[str] = (
         *DecoratedOperator.template_fields, "destination", "audit", "policy", "detector", "key_conn_id",
-        "audit_sql_conn_id", "dataset",
+        "signing_conn_id", "audit_sql_conn_id", "dataset",
     )  # fmt: skip
     template_ext: Sequence[str] = POLICY_FILES
     template_fields_renderers: ClassVar[dict[str, str]] = {
@@ -72,8 +73,9 @@ class FogDecoratedOperator(DecoratedOperator):
     def __init__(
         self, *, python_callable: Callable[..., Any], op_args: Collection[Any] | None = None,
         op_kwargs: Mapping[str, Any] | None = None, destination: str, audit: str, policy: PolicySpec = None,
-        detector: Any = "local", key_conn_id: str | None = None, audit_sql_conn_id: str | None = None,
-        layout: str = "named", dataset: str = "default", workers: int | None = None, **kwargs: Any,
+        detector: Any = "local", key_conn_id: str | None = None, signing_conn_id: str | None = None,
+        audit_sql_conn_id: str | None = None, layout: str = "named", dataset: str = "default",
+        workers: int | None = None, **kwargs: Any,
     ) -> None:  # fmt: skip
         super().__init__(python_callable=python_callable, op_args=op_args, op_kwargs=op_kwargs, **kwargs)
         self.destination = destination
@@ -81,6 +83,7 @@ class FogDecoratedOperator(DecoratedOperator):
         self.policy = policy
         self.detector = detector
         self.key_conn_id = key_conn_id
+        self.signing_conn_id = signing_conn_id
         self.audit_sql_conn_id = audit_sql_conn_id
         self.layout = layout
         self.dataset = dataset
@@ -109,6 +112,7 @@ class FogDecoratedOperator(DecoratedOperator):
 
 @fails_cleanly
 def _fog_named(operator: FogDecoratedOperator, context: Context, named: Named) -> dict[str, Any]:
+    from airflow_facefog.hooks.keys import signing_key
     from airflow_facefog.job.batch import run_batch
     from airflow_facefog.job.finalise import finalise
     from airflow_facefog.job.plan import make_plan
@@ -119,8 +123,10 @@ def _fog_named(operator: FogDecoratedOperator, context: Context, named: Named) -
     batches = make_plan(request, **rights)
     for entry in batches:
         run_batch(entry["plan"], entry["batch"], workers=operator.workers, **step, **rights)
-    sql = sql_sink(operator.audit_sql_conn_id)
-    result = finalise(batches[0]["plan"], sql=sql, keys=rights["keys"], open_root=rights["open_root"], **step)
+    result = finalise(
+        batches[0]["plan"], sql=sql_sink(operator.audit_sql_conn_id), signer=signing_key(operator.signing_conn_id),
+        keys=rights["keys"], open_root=rights["open_root"], **step,
+    )  # fmt: skip
     announce(context, operator.outlets, result)
     return result
 

@@ -40,8 +40,8 @@ def fog_images(
     asset_alias: str | AssetAlias | None = None, batch_images: int | None = None, batch_bytes: int | None = None,
     dataset: str | None = None, layout: str | None = None, mirror: bool | None = None,
     retry_quarantined: bool | None = None, key_conn_id: str | None = None, audit_conn_id: str | None = None,
-    audit_sql_conn_id: str | None = None, workers: int | None = None, pool: str = DEFAULT_POOL,
-    publish_pool: str = DEFAULT_POOL, max_active_tis_per_dagrun: int = 1, retries: int = RETRIES,
+    signing_conn_id: str | None = None, audit_sql_conn_id: str | None = None, workers: int | None = None,
+    pool: str = DEFAULT_POOL, publish_pool: str = DEFAULT_POOL, max_active_tis_per_dagrun: int = 1, retries: int = RETRIES,
     retry_delay: timedelta = RETRY_DELAY, **task_kwargs: Any,
 ) -> FogTaskGroup:  # fmt: skip
     """Build the task group ``list_images >> fog (one task per batch) >> publish``.
@@ -61,6 +61,8 @@ def fog_images(
     :param mirror: withdraw what is gone under the listed prefix.
     :param retry_quarantined: decode images again that this recipe refused before.
     :param key_conn_id: connection whose password is the master key; None is keyless mode.
+    :param signing_conn_id: connection whose password is the signing key's PEM text; only the publish task gets it. None:
+        the audit is sealed unsigned.
     :param audit_conn_id: connection that opens the audit; read from ``audit`` when that names one.
     :param audit_sql_conn_id: SQL connection for the audit tables.
     :param workers: threads of a batch; None is the number of CPUs its process may use.
@@ -92,8 +94,8 @@ def fog_images(
         fog = (_staged if staged else _single_pass)(listed, per_batch)
         publish = PublishOperator(
             task_id="publish", plan=listed[PLAN_KEY], audit_sql_conn_id=audit_sql_conn_id,
-            outlets=_outlets(outlets, asset_alias), trigger_rule="all_done_min_one_success", pool=publish_pool,
-            **access, **common,
+            signing_conn_id=signing_conn_id, outlets=_outlets(outlets, asset_alias),
+            trigger_rule="all_done_min_one_success", pool=publish_pool, **access, **common,
         )  # fmt: skip
         [listing, fog] >> publish
     group.output = publish.output

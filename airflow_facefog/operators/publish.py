@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
     from airflow_facefog.audit.sql import SqlSink
 
-EVENT_KEYS = ("delta_uri", "snapshot_seq", "manifest_sha256", "counts", "changed")
-"""What an asset event says: URIs and counts, no name or id of any image."""
+EVENT_KEYS = ("delta_uri", "snapshot_seq", "manifest_sha256", "chain_head", "signed", "counts", "changed")
+"""What an asset event says: URIs, hashes and counts, no name or id of any image. It anchors the chain's head in Airflow."""
 
 
 class PublishOperator(BaseOperator):
@@ -24,32 +24,37 @@ class PublishOperator(BaseOperator):
     :param plan: URI of the plan (templated).
     :param audit_conn_id: connection that opens the audit, because URIs in XCom name none.
     :param key_conn_id: connection of the master key, as given to ListImagesOperator.
+    :param signing_conn_id: connection whose password is the signing key's PEM text; None seals unsigned and warns. No
+        other task reads it.
     :param audit_sql_conn_id: SQL connection for the audit tables; None writes Parquet only.
     :param outlets: an Asset gets an event for every finalised run (``changed`` says whether the snapshot moved);
         an AssetAlias gets one for the run's own destination, and only when it changed.
     """
 
-    template_fields: Sequence[str] = ("plan", "audit_conn_id", "key_conn_id", "audit_sql_conn_id")
+    template_fields: Sequence[str] = ("plan", "audit_conn_id", "key_conn_id", "signing_conn_id", "audit_sql_conn_id")
     ui_color = "#cfe3d6"
 
     def __init__(
         self, *, plan: str, audit_conn_id: str | None = None, key_conn_id: str | None = None,
-        audit_sql_conn_id: str | None = None, **kwargs: Any,
+        signing_conn_id: str | None = None, audit_sql_conn_id: str | None = None, **kwargs: Any,
     ) -> None:  # fmt: skip
         super().__init__(**kwargs)
         self.plan = plan
         self.audit_conn_id = audit_conn_id
         self.key_conn_id = key_conn_id
+        self.signing_conn_id = signing_conn_id
         self.audit_sql_conn_id = audit_sql_conn_id
 
     @fails_cleanly
     def execute(self, context: Context) -> dict[str, Any]:
         """Finalise. Raises AirflowFailException when the run does not add up or breaches ``max_quarantined``."""
+        from airflow_facefog.hooks.keys import signing_key
         from airflow_facefog.job.finalise import finalise
 
         result = finalise(
             self.plan, attempt=attempt(context), audit_conn_id=self.audit_conn_id,
-            sql=sql_sink(self.audit_sql_conn_id), **store_rights(self.key_conn_id),
+            sql=sql_sink(self.audit_sql_conn_id), signer=signing_key(self.signing_conn_id),
+            **store_rights(self.key_conn_id),
         )  # fmt: skip
         announce(context, self.outlets, result)
         return result

@@ -11,6 +11,7 @@ import pytest
 from airflow.sdk import DAG, Asset, AssetAlias
 from fog_lake import Lake, events, fog_dag, xcom
 
+from airflow_facefog.operators.publish import EVENT_KEYS
 from airflow_facefog.task_groups import fog_images
 
 HEX = "0123456789abcdef" * 4
@@ -33,9 +34,7 @@ def test_single_pass(lake: Lake, run_dag: RunDag, states: States, session: Any) 
     assert result["counts"]["listed"] == result["counts"]["published"] == 5
     assert result["counts"]["fogged"] == 5
     (event,) = events(session, run)
-    assert event.extra == {
-        key: result[key] for key in ("delta_uri", "snapshot_seq", "manifest_sha256", "counts", "changed")
-    }
+    assert event.extra == {key: result[key] for key in EVENT_KEYS}
     assert event.extra["changed"] is True
 
 
