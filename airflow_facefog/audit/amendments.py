@@ -41,11 +41,14 @@ class Editable(Objects, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """Why a record is changed. ``request_id``: 32 hex digits; ``actor``: who asked, as the caller names them."""
+    """Why a record is changed. ``request_id``: 32 hex digits; ``actor``: who asked, as the caller names them; ``note``:
+    what else should be remembered. Both stay in the chain for ever: no personal data belongs there.
+    """
 
     request_id: str
     reason: Literal["erasure", "expiry"]
     actor: str | None = None
+    note: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +201,7 @@ def _chain(
     body = {
         "kind": chain.AMENDMENT, "run_key": run.run_key, "generation": run.generation, "request_id": request.request_id,
         "reason": request.reason, "actor": request.actor, "parts": dict(parts), "rows_removed": dict(removed),
-        "objects_removed": objects_removed,
+        "objects_removed": objects_removed, **({"note": request.note} if request.note else {}),
     }  # fmt: skip
 
     def same(entry: Entry) -> bool:

@@ -63,6 +63,9 @@ class Subject:
         return pc.or_(pc.or_(is_in(image, self.image_ids), is_in(source, self.sources)), unread)
 
 
+NOTHING = Subject(frozenset(), frozenset(), frozenset())
+
+
 @dataclass(frozen=True, slots=True)
 class Found:
     """One row about the subject. ``output_key``: relative to the run's destination."""
@@ -116,46 +119,44 @@ def _one(text: str, keys: KeyRing) -> Wanted:
     return Wanted(frozenset({keys.image_id(data)}), named.source_refs, ids, named.uris)
 
 
-def trace(audit: Store, ledger: Ledger, wanted: Wanted, keys: KeyRing) -> Trace:
-    """Find it. Raises ConfigurationError when rows are found under another master key: their items cannot be named."""
+def trace(audit: Store, ledger: Ledger, wanted: Wanted, keys: KeyRing, known: Subject = NOTHING) -> Trace:
+    """Find it, and more of what is ``known`` already.
+
+    Raises ConfigurationError when rows are found under another master key: their items cannot be named with this one.
+    """
     places = run_places(audit, ledger)
-    subject = _subject(audit, ledger, wanted, keys)
+    subject = _subject(audit, ledger, wanted, keys, known)
     rows: dict[Found, None] = {}
-    shared: set[str] = set()
-    objects: set[tuple[str, str]] = set()
     for table in _tables(audit, ledger):
-        mine = subject.about(table)
-        for row in table.filter(mine).to_pylist():
-            rows[_found(row, places)] = None
-        others = _invert(table, mine)
-        shared.update(_refs(others, subject))
-        objects.update(_outputs(others, places))
-    found = tuple(rows)
-    foreign = sorted({row.run.key_id for row in found} - {keys.key_id})
+        rows.update({_found(row, places): None for row in table.filter(subject.about(table)).to_pylist()})
+    foreign = sorted({row.run.key_id for row in rows} - {keys.key_id})
     if foreign:
         raise ConfigurationError(
             f"the image was recorded under master key {', '.join(foreign)} and this key is {keys.key_id}; use that key"
         )
-    mine_objects = {(row.run.home, row.output_key) for row in found}
-    where = {
-        (place.destination.uri, key) for place in places.values() for home, key in mine_objects if home == place.home
-    }
-    others_keys = sorted({place.key_id for place in places.values()} - {keys.key_id})
-    return Trace(subject, found, frozenset(shared), frozenset(objects & where), tuple(others_keys))
+    shared: set[str] = set()
+    objects: set[tuple[str, str]] = set()
+    keys_found = {row.output_key for row in rows if row.output_key}
+    for table in _tables(audit, ledger):
+        others = _invert(table, subject.about(table))
+        shared.update(_refs(others, subject))
+        objects.update(_outputs(others, keys_found, places))
+    other_keys = sorted({place.key_id for place in places.values()} - {keys.key_id})
+    return Trace(subject, tuple(rows), frozenset(shared), frozenset(objects), tuple(other_keys))
 
 
-def _subject(audit: Store, ledger: Ledger, wanted: Wanted, keys: KeyRing) -> Subject:
+def _subject(audit: Store, ledger: Ledger, wanted: Wanted, keys: KeyRing, known: Subject) -> Subject:
     """From what was asked for to pictures and sources: two looks, because a row found late may name a picture."""
     sources = wanted.source_refs | _sources_of_items(audit, ledger, wanted.ids, keys)
-    image_ids = set(wanted.image_ids)
-    explicit = set(sources)
+    image_ids = set(wanted.image_ids | known.image_ids)
+    explicit = set(sources | known.sources)
     for table in _tables(audit, ledger):
         image_ids.update(_named(table, "image_id", "image_id", wanted.ids))
         explicit.update(_named(table, "source_ref", "source_ref", wanted.ids))
         image_ids.update(_named(table, "output_sha256", "image_id", wanted.ids))
         if "output_uri" in table.column_names:
             image_ids.update(_named(table, "output_uri", "image_id", wanted.uris))
-    seen: set[str] = set()
+    seen = set(known.seen)
     for table in _tables(audit, ledger):
         image_ids.update(_named(table, "source_ref", "image_id", explicit))
     for table in _tables(audit, ledger):
@@ -195,17 +196,28 @@ def _as_images(intents: Any) -> Any:
 
 
 def _found(row: Mapping[str, Any], places: Mapping[str, RunPlace]) -> Found:
-    place = places[f"{row['run_key']}/{row['generation']}"]
+    place = _place(row, places)
     key = row["output_key"] if "output_key" in row else place.key_of(row["output_uri"])
     return Found(place, row["source_ref"], row["image_id"], row["status"], key, row["output_sha256"])
 
 
-def _outputs(rows: Any, places: Mapping[str, RunPlace]) -> Iterator[tuple[str, str]]:
-    name = "output_key" if "output_key" in rows.column_names else "output_uri"
-    few = rows.select(["run_key", "generation", name])
-    for run_key, generation, value in zip(*(column.to_pylist() for column in few.columns), strict=True):
-        place = places[f"{run_key}/{generation}"]
-        key = value if name == "output_key" else place.key_of(value)
+def _place(row: Mapping[str, Any], places: Mapping[str, RunPlace]) -> RunPlace:
+    home = f"{row['run_key']}/{row['generation']}"
+    if home not in places:
+        raise ConfigurationError(f"run {home} has left rows and neither plan nor manifest; restore the audit")
+    return places[home]
+
+
+def _outputs(rows: Any, wanted: Iterable[str], places: Mapping[str, RunPlace]) -> Iterator[tuple[str, str]]:
+    """Those of some keys that these rows name too: (destination, key)."""
+    destinations = {place.destination.uri.rstrip("/") for place in places.values()}
+    if "output_key" in rows.column_names:
+        found = rows.filter(is_in(rows["output_key"], wanted))
+    else:
+        found = rows.filter(is_in(rows["output_uri"], {f"{uri}/{key}" for uri in destinations for key in wanted}))
+    for row in found.to_pylist():
+        place = _place(row, places)
+        key = row["output_key"] if "output_key" in row else place.key_of(row["output_uri"])
         if key is not None:
             yield place.destination.uri, key
 

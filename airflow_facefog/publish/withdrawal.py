@@ -57,10 +57,16 @@ class _Cut:
     bared: Any
 
     @property
+    def hit(self) -> Any:
+        import pyarrow.compute as pc
+
+        return pc.or_(self.dropped, self.bared)
+
+    @property
     def hits(self) -> int:
         import pyarrow.compute as pc
 
-        return int(pc.sum(pc.or_(self.dropped, self.bared)).as_py() or 0)
+        return int(pc.sum(self.hit).as_py() or 0)
 
     @property
     def left(self) -> Any:
@@ -86,6 +92,15 @@ def withdraw(dest: Store, dataset: str, targets: Targets, request_id: str) -> Wi
 def mentioned(dest: Store, dataset: str, targets: Targets) -> list[str]:
     """Keys of the dataset's files that ``withdraw`` would change."""
     return [key for key in _tables(dest, home(dataset)) if _cut_file(dest, key, targets).hits]
+
+
+def keys_of(dest: Store, dataset: str, targets: Targets) -> set[str]:
+    """Object keys that the rows to take out name."""
+    found: set[str] = set()
+    for key in mentioned(dest, dataset, targets):
+        cut = _cut_file(dest, key, targets)
+        found.update(cut.rows["key"].filter(cut.hit).drop_null().to_pylist())
+    return found
 
 
 def datasets(dest: Store) -> list[str]:

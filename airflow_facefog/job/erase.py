@@ -1,0 +1,271 @@
+"""The right to erasure: take one picture out of datasets, objects, audit and SQL, and say in the chain that it was done.
+
+Order: tombstone, journal, withdrawal from every dataset, objects, sealed parts, work files, SQL, the raw file when asked,
+journal away. Withdrawn first: no object is ever visible without its record. Each step looks at what is there, so a call
+that died is finished by the same call again.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from airflow_facefog.core.errors import ConfigurationError, PermanentError
+from airflow_facefog.core.raw import sealed
+from airflow_facefog.job import erase_raw
+from airflow_facefog.job.erase_case import Case, describe, journal_key, keep_journal, open_case
+from airflow_facefog.job.erase_files import Files, apply, recipients
+from airflow_facefog.job.model import Place, RootOpener, open_root_plain
+from airflow_facefog.job.plan import open_store
+from airflow_facefog.job.trace import Wanted, read_wanted
+
+if TYPE_CHECKING:
+    from airflow_facefog.audit.ledger import Ledger, SealedRun
+    from airflow_facefog.audit.sealed import SigningKey
+    from airflow_facefog.audit.sql import SqlSink
+    from airflow_facefog.core.keys import KeyRing
+    from airflow_facefog.publish.store import Store
+
+TRIES = 5
+"""How often a run that others amend at the same time, or a picture that comes up again, is looked at anew."""
+
+Result = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class EraseOptions:
+    """``request_id``: 32 hex digits, else made of the question; ``actor``, ``note``: recorded in the chain for ever.
+
+    ``raw`` also deletes the source file; ``without_destination`` goes on although a destination is not where it was.
+    """
+
+    request_id: str | None = None
+    actor: str | None = None
+    note: str | None = None
+    raw: bool = False
+    without_destination: bool = False
+
+    def __post_init__(self) -> None:
+        text = self.request_id
+        if text is not None and (len(text) != 32 or set(text) - set("0123456789abcdef")):
+            raise ConfigurationError("a request id is 32 lower-case hex digits; leave it out to have one made")
+
+
+@sealed
+def find_images(
+    audit: Place, images: Sequence[str], *, keys: KeyRing, open_root: RootOpener = open_root_plain,
+    options: EraseOptions | None = None,
+) -> Result:  # fmt: skip
+    """What ``erase_images`` would do: {"request_id", "rows": the trace, …counts}. Changes nothing."""
+    store = open_store(audit, open_root)
+    case = _open(store, read_wanted(images, keys), keys, options or EraseOptions())
+    listed = [
+        (place.uri, key) for place in case.destinations() for key in case.objects(place, open_store(place, open_root))
+    ]
+    edits = list(_files(store, case).edits(list(case.places.values())))
+    return {
+        **_about(case), "found": _is_found(store, case, open_root), "rows": describe(case),
+        "objects": [{"destination": uri, "key": key} for uri, key in sorted(listed)],
+        "files": sorted(edit.key for edit in edits), "recipients": recipients(store, case.subject),
+        "raw_files": sorted(uri for uri, _ in erase_raw.find(store, case)),
+    }  # fmt: skip
+
+
+@sealed
+def erase_images(
+    audit: Place, images: Sequence[str], *, keys: KeyRing, open_root: RootOpener = open_root_plain,
+    options: EraseOptions | None = None, signer: SigningKey | None = None, sql: SqlSink | None = None,
+) -> Result:  # fmt: skip
+    """Erase the pictures that ``images`` mean (see ``trace``). Returns counts and URIs, no name or id of any image.
+
+    Raises PermanentError ("nothing found"), ConfigurationError (another master key, a signed audit without a signing key, a
+    destination that is not there), LedgerError (a part that would have to be rewritten is damaged), StoreError.
+    """
+    options = options or EraseOptions()
+    store = open_store(audit, open_root)
+    wanted = read_wanted(images, keys)
+    case = _open(store, wanted, keys, options)
+    if not _is_found(store, case, open_root):
+        raise PermanentError(
+            f"nothing found about this image under master key {keys.key_id}; the audit has runs under "
+            f"{', '.join(sorted({place.key_id for place in case.places.values()})) or 'no key'}"
+        )
+    check_signer(case.ledger, signer)
+    _check_destinations(case, open_root, options)
+    total: Counter[str] = Counter()
+    done: Result = {}
+    for _ in range(TRIES):
+        done = _erase(store, wanted, keys, options, open_root, signer, sql, total)
+        if not _open(store, wanted, keys, options).trace.rows:
+            break
+    store.delete(journal_key(case.request_id))
+    return {**_about(case), **done, **total}
+
+
+def check_signer(ledger: Ledger, signer: SigningKey | None) -> None:
+    """Raise ConfigurationError when a signed chain would get an unsigned entry."""
+    if signer is None and any(entry.document["signed"] is True for entry in ledger.entries):
+        raise ConfigurationError(
+            "this audit is signed: an unsigned amendment would look like a forgery; give the signing key"
+        )
+
+
+def _open(store: Store, wanted: Wanted, keys: KeyRing, options: EraseOptions) -> Case:
+    from airflow_facefog.audit.ledger import open_ledger
+
+    return open_case(store, wanted, keys, options.request_id, open_ledger(store))
+
+
+def _erase(
+    store: Store, wanted: Wanted, keys: KeyRing, options: EraseOptions, open_root: RootOpener,
+    signer: SigningKey | None, sql: SqlSink | None, total: Counter[str],
+) -> Result:  # fmt: skip
+    """All steps once. ``total`` gets what they removed."""
+    from airflow_facefog.audit.tombstones import raise_tombstones
+
+    first = _open(store, wanted, keys, options)
+    total["tombstones"] += raise_tombstones(store, keys, first.subject.image_ids, first.request_id)
+    case = _open(store, wanted, keys, options)  # a run that was sealed before the tombstone is seen now
+    hosts = recipients(store, case.subject)
+    case = keep_journal(store, case, open_root, frozenset(erase_raw.find(store, case)))
+    datasets = _withdraw(case, open_root)
+    total["objects_removed"] += _delete_objects(case, open_root)
+    total["rows_removed"] += _amend(store, case, options, signer)
+    for edit in _files(store, case).edits(list(case.places.values())):
+        apply(store, edit)
+        total["files_changed"] += 1
+    if sql is not None:
+        total["sql_rows_removed"] += _forget_in_sql(store, case, sql)
+    if options.raw:
+        total["raw_removed"] += erase_raw.delete(case, open_root)
+    return {"datasets": datasets, "recipients": hosts}
+
+
+def _is_found(store: Store, case: Case, open_root: RootOpener) -> bool:
+    from airflow_facefog.publish.withdrawal import mentioned
+
+    if case.trace.rows or store.exists(journal_key(case.request_id)):
+        return True
+    if any(True for _ in _files(store, case).edits(list(case.places.values()))):
+        return True
+    return any(mentioned(open_store(place, open_root), name, case.targets) for place, name in case.datasets())
+
+
+def _check_destinations(case: Case, open_root: RootOpener, options: EraseOptions) -> None:
+    """What cannot be reached cannot be erased there, and without the record nobody would find it later."""
+    from airflow_facefog.publish.dataset import home
+
+    for place, dataset in {(row.run.destination, row.run.dataset) for row in case.trace.rows if row.output_key}:
+        if not options.without_destination and not open_store(place, open_root).exists(f"{home(dataset)}dataset.json"):
+            raise ConfigurationError(
+                f"destination {place.uri} holds no dataset {dataset!r}; bring it back to its place, or say that it is gone "
+                "(--without-destination)"
+            )
+
+
+def _withdraw(case: Case, open_root: RootOpener) -> list[Result]:
+    from airflow_facefog.publish.withdrawal import withdraw
+
+    found = []
+    for place, dataset in case.datasets():
+        done = withdraw(open_store(place, open_root), dataset, case.targets, case.request_id)
+        if done.seq is not None:
+            found.append(
+                {
+                    "destination": place.uri, "dataset": dataset, "snapshot_seq": done.seq,
+                    "delta_uri": done.delta_uri, "withdrawn": done.withdrawn,
+                }
+            )  # fmt: skip
+    return found
+
+
+def _delete_objects(case: Case, open_root: RootOpener) -> int:
+    """Objects that no other row names: in this audit, or in any dataset of the destination."""
+    from airflow_facefog.publish.withdrawal import still_named
+
+    deleted = 0
+    for place in case.destinations():
+        dest = open_store(place, open_root)
+        keys = case.objects(place, dest)
+        deleted += sum(dest.delete(key) for key in sorted(keys - still_named(dest, keys)))
+    return deleted
+
+
+def _amend(store: Store, case: Case, options: EraseOptions, signer: SigningKey | None) -> int:
+    """Rewrite the sealed parts; return the image rows that went."""
+    from airflow_facefog.audit.amendments import OvertakenError, sweep
+    from airflow_facefog.audit.ledger import open_ledger
+
+    homes = sorted({row.run.home for row in case.trace.rows})
+    removed = 0
+    for home in homes:
+        for left in reversed(range(TRIES)):
+            try:
+                removed += _amend_run(store, case, home, options, signer)
+                break
+            except OvertakenError:
+                if not left:
+                    raise
+    sweep(store, open_ledger(store))
+    return removed
+
+
+def _amend_run(store: Store, case: Case, home: str, options: EraseOptions, signer: SigningKey | None) -> int:
+    from airflow_facefog.audit.amendments import Request, remove_rows
+    from airflow_facefog.audit.ledger import open_ledger
+
+    ledger = open_ledger(store)
+    run = next((run for run in ledger.runs if run.home == home), None)
+    if run is None:  # not sealed
+        return 0
+    if run.seq is None:
+        ledger, run = _chain_first(store, run, signer)
+    request = Request(case.request_id, "erasure", options.actor, options.note)
+    objects = len({row.output_key for row in case.trace.rows if row.run.home == home and row.output_key})
+    done = remove_rows(store, ledger, run, request, case.subject.about, signer, objects_removed=objects)
+    return 0 if done is None else done.rows_removed.get("image", 0)
+
+
+def _chain_first(store: Store, run: SealedRun, signer: SigningKey | None) -> tuple[Ledger, SealedRun]:
+    """A run that a crash or an older release left outside of the chain gets its entry before its amendment."""
+    from airflow_facefog.audit.ledger import open_ledger
+    from airflow_facefog.job.sealing import chain_run
+
+    chain_run(store, run, signer)
+    ledger = open_ledger(store)
+    return ledger, next(found for found in ledger.runs if found.home == run.home)
+
+
+def _files(store: Store, case: Case) -> Files:
+    return Files(store, case.subject, case.trace.forgotten, case.keys)
+
+
+def _forget_in_sql(store: Store, case: Case, sql: SqlSink) -> int:
+    from airflow_facefog.audit import sql_forget
+    from airflow_facefog.audit.amendments import erasure_rows
+    from airflow_facefog.audit.ledger import open_ledger
+
+    subject = case.subject
+    done = sql_forget.forget_images(
+        sink=sql, image_ids=subject.image_ids, sources=subject.sources, unread=subject.seen, names=case.trace.forgotten
+    )
+    mine = [e for e in open_ledger(store).entries if e.document.get("request_id") == case.request_id]
+    sql_forget.record_erasures(sql, erasure_rows(mine))
+    sql_forget.wipe(sql)
+    return done
+
+
+def _about(case: Case) -> Result:
+    runs = {row.run.home for row in case.trace.rows}
+    pending = {row.run.home for row in case.trace.rows if not row.run.sealed}
+    return {
+        "request_id": case.request_id, "images": len(case.subject.image_ids), "runs": sorted(runs),
+        "unfinished_runs": sorted(pending), "other_key_ids": list(case.trace.other_key_ids),
+    }  # fmt: skip
+
+
+def unfinished(store: Store) -> list[str]:
+    """Requests whose erasure was begun and not finished."""
+    return [key.rpartition("/")[2].removesuffix(".json") for key in store.list("erasing")]

@@ -1,0 +1,69 @@
+"""The raw files of a picture: where a run listed them, and their deletion when a person asks for that too."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from airflow_facefog.core.errors import ConfigurationError, StoreError
+from airflow_facefog.job.model import Place, RootOpener
+from airflow_facefog.job.plan import item_uri
+
+if TYPE_CHECKING:
+    from airflow_facefog.job.erase_case import Case
+    from airflow_facefog.publish.store import Store
+
+File = tuple[str, str | None]
+"""URI and the connection that opens it."""
+
+
+def find(audit: Store, case: Case) -> set[File]:
+    """Files that were listed under a source of the subject, as far as plans and source tables still tell."""
+    wanted = case.subject.seen | case.subject.sources
+    return {*_planned(audit, case, wanted), *_tabled(audit, wanted)}
+
+
+def delete(case: Case, open_root: RootOpener) -> int:
+    """Delete those that still hold the picture; one that holds another by now stays. Raises ConfigurationError, StoreError
+    when a file cannot be deleted: then nothing claims that it was.
+    """
+    return sum(_delete(uri, conn_id, case, open_root) for uri, conn_id in sorted(case.journal.raw, key=str))
+
+
+def _planned(audit: Store, case: Case, wanted: frozenset[str]) -> Iterator[File]:
+    for place in case.places.values():
+        for key in audit.list(f"plans/{place.home}/batches") if place.source else ():
+            for name, _, _ in json.loads(audit.read(key))["items"]:
+                assert place.source is not None
+                uri = item_uri(place.source, name)
+                if case.keys.source_ref(uri) in wanted:
+                    yield uri, place.source.conn_id
+
+
+def _tabled(audit: Store, wanted: frozenset[str]) -> Iterator[File]:
+    from airflow_facefog.audit.parquet import read_arrow
+    from airflow_facefog.job.trace import is_in
+
+    for key in audit.list("sources"):
+        rows = read_arrow("facefog_source", audit.read(key), ("source_ref", "source_uri"))
+        for uri in rows["source_uri"].filter(is_in(rows["source_ref"], wanted)).to_pylist():
+            yield uri, None
+
+
+def _delete(uri: str, conn_id: str | None, case: Case, open_root: RootOpener) -> int:
+    place = Place(uri, conn_id)
+    root, _, name = place.uri.rpartition("/")
+    path: Any = open_root(root, conn_id) / name
+    try:
+        data = path.fs.cat_file(path.path)
+        if case.keys.image_id(bytes(data)) not in case.subject.image_ids:
+            return 0
+        path.fs.rm_file(path.path)
+    except FileNotFoundError:
+        return 0
+    except PermissionError:
+        raise ConfigurationError("a raw file may not be deleted; check the rights on its source") from None
+    except Exception as error:
+        raise StoreError(f"a raw file cannot be deleted ({type(error).__name__})") from None
+    return 1
