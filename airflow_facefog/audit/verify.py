@@ -92,15 +92,18 @@ def verify(
         traces = witness(ledger, work, findings) if witness else ()
         judge_seals(audit, checked, work, traces, links, findings)
         _judge_unsigned(links, checked, findings, require=options.require_signed)
-        for found in checked if deep else ():
-            if deep and found.run is not None and set(found.intact) == set(found.run.parts):
-                deep(found.run, pool, findings)
+        intact = {found.home.run for found in checked if found.run and set(found.intact) == set(found.run.parts)}
+        for run in ledger.runs if deep else ():
+            if deep and (run.run_key, run.generation) in intact:
+                deep(run, pool, findings)
     parts = [part for found in checked for part in found.intact.values()]
     return Report(findings, links, trust, ledger, len(parts), sum(part.bytes for part in parts))
 
 
 def _ledger(links: Links, checked: Iterable[Checked]) -> Ledger:
-    runs = sorted((found.run for found in checked if found.run), key=lambda run: (run.seq is None, run.seq or 0))
+    """Runs whose manifest can be read and was not changed: what a forged one names is not followed."""
+    kept = [found.run for found in checked if found.run and found.manifest and not found.manifest.forged]
+    runs = sorted(kept, key=lambda run: (run.seq is None, run.seq or 0))
     return Ledger(tuple(links.entries), tuple(runs))
 
 

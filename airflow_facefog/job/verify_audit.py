@@ -110,10 +110,14 @@ class _Outside:
         found: list[Trace] = []
         for (uri, dataset), home in there.datasets_of(self.audit, ledger.runs, unsealed).items():
             store = self.destinations.of(uri, home, findings, self._code)
-            if store is not None:
+            if store is None:
+                continue
+            try:
                 found += there.shown_runs(store, dataset)
                 if self.deep:
                     there.check_snapshots(store, dataset, findings)
+            except ConfigurationError as error:
+                findings.add(self._code, uri, str(error))
         return found
 
     def check_run(self, run: SealedRun, pool: Executor, findings: Findings) -> None:

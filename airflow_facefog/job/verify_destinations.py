@@ -46,7 +46,7 @@ class Destinations:
             if store.list("_facefog"):
                 return store
             why = "holds no dataset"
-        except FogError as error:
+        except (FogError, ValueError, ImportError, OSError) as error:  # a damaged record may name anything
             why = f"cannot be read ({type(error).__name__})"
         findings.add(code, uri, f"this destination {why}; its objects and snapshots were not looked at")
         return None
@@ -74,7 +74,7 @@ def datasets_of(
 
 
 def shown_runs(store: Store, dataset: str) -> Iterator[Trace]:
-    """Runs that put their rows before consumers: that happens only after the seal."""
+    """Runs that put their rows before consumers: that happens only after the seal. Raises as ``dataset.home``."""
     from airflow_facefog.publish.dataset import home
 
     folder = f"{home(dataset)}runs/"

@@ -10,34 +10,40 @@ from airflow_facefog.audit.sealed import LedgerError
 from airflow_facefog.audit.verifying.files import opened
 from airflow_facefog.audit.verifying.findings import Code, Findings
 from airflow_facefog.audit.verifying.parts import open_parquet
+from airflow_facefog.core.errors import ConfigurationError
 
 
 def check_leaves(audit: Objects, run: SealedRun, findings: Findings) -> None:
     """Compare leaf part → tree root and rows → leaves, for what has not expired. Nothing to do for old manifests."""
+    import pyarrow as pa
+
     part, tree = run.parts.get("leaf"), run.manifest.get("tree")
     if tree is None:
         return
     if part is None:
         findings.add(Code.NOT_CHECKED, run.manifest_key, "its leaves have expired; rows cannot be compared with them")
         return
-    leaves = _read(audit, run, "leaf")
-    if not _is_tree(leaves, tree):
-        findings.add(Code.TREE_WRONG, part.key, "its leaves do not make the tree root that the manifest names")
-        return
+    try:
+        leaves = _read(audit, run, "leaf")
+        if _is_tree(leaves, tree):
+            _check_rows(audit, run, leaves, findings)
+        else:
+            findings.add(Code.TREE_WRONG, part.key, "its leaves do not make the tree root that the manifest names")
+    except (LedgerError, ConfigurationError, ValueError, pa.ArrowException) as error:
+        detail = str(error) if isinstance(error, LedgerError) else f"rows cannot be read ({type(error).__name__})"
+        findings.add(Code.LEAVES_WRONG, part.key, detail)
+
+
+def _check_rows(audit: Objects, run: SealedRun, leaves: Any, findings: Findings) -> None:
     image, detection = run.parts.get("image"), run.parts.get("detection")
     if image is None or detection is None:
         findings.add(Code.NOT_CHECKED, run.manifest_key, "its rows have expired; they cannot be compared with leaves")
         return
     images = _read(audit, run, "image")
-    try:
-        wrong = _wrong_leaves(images, _read(audit, run, "detection"), leaves)
-    except LedgerError as error:
-        findings.add(Code.LEAVES_WRONG, image.key, str(error))
-        return
+    wrong = _wrong_leaves(images, _read(audit, run, "detection"), leaves)
     if wrong:
-        findings.add(
-            Code.LEAVES_WRONG, image.key, f"{wrong} of {images.num_rows} rows do not make the leaf that is recorded"
-        )
+        detail = f"{wrong} of {images.num_rows} rows do not make the leaf that is recorded"
+        findings.add(Code.LEAVES_WRONG, image.key, detail)
 
 
 def _is_tree(leaves: Any, tree: Any) -> bool:

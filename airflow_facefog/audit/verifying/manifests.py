@@ -30,6 +30,11 @@ class Manifest:
     changed: bool = False
 
     @property
+    def forged(self) -> bool:
+        """Whether chain or signature say that somebody changed it."""
+        return self.changed or self.signature is Signature.INVALID
+
+    @property
     def old(self) -> bool:
         """Whether a release before the chain wrote it."""
         return bool(self.document["format"] == OLD)

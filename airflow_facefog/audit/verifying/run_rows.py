@@ -16,6 +16,8 @@ from airflow_facefog.core.errors import ConfigurationError
 
 def read_run_row(audit: Objects, key: str) -> tuple[bytes | None, dict[str, Any] | None]:
     """Bytes and row of a ``run.parquet``; None for what is missing or not readable."""
+    import pyarrow as pa
+
     from airflow_facefog.audit.parquet import from_parquet
 
     data = audit.get(key)
@@ -23,7 +25,7 @@ def read_run_row(audit: Objects, key: str) -> tuple[bytes | None, dict[str, Any]
         return None, None
     try:
         rows = from_parquet(RUN.name, data)
-    except (ConfigurationError, OSError):
+    except (ConfigurationError, OSError, ValueError, pa.ArrowException):  # a flipped byte may break anything
         return data, None
     return data, rows[0] if len(rows) == 1 else None
 
