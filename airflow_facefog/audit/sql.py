@@ -7,16 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_facefog.audit.migrations import Outcome, migrate
-from airflow_facefog.audit.schema import DETECTION, ERASURE, IMAGE, INTENT, RUN, SOURCE, Table
+from airflow_facefog.audit.schema import DETECTION, EGRESS, ERASURE, IMAGE, INTENT, RUN, SOURCE, Table
 from airflow_facefog.audit.sql_copy import can_copy, copy_rows, upsert_sources
 from airflow_facefog.audit.sql_faults import sql_faults
 from airflow_facefog.audit.sql_tables import Rows, arrow_batches, checked, dicts, metadata
 from airflow_facefog.audit.sqlite_locks import prepare_sqlite
-from airflow_facefog.core.errors import StoreError
+from airflow_facefog.core.errors import ConfigurationError, StoreError
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
@@ -27,8 +27,6 @@ CHUNK = 5_000
 
 _RUN_TABLES = (INTENT, IMAGE, DETECTION, ERASURE)
 """Replaced as a whole for each (run_key, generation); the run row itself is the first."""
-
-RunKey = tuple[str, int]
 
 
 class SqlSink:
@@ -76,6 +74,7 @@ class SqlSink:
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """A connection that sees one moment of the database and keeps no writer waiting. Creates nothing."""
+        _must_exist(self._engine)
         options: dict[str, Any] = {"isolation_level": "AUTOCOMMIT", "stream_results": True}
         if self._engine.dialect.name == "postgresql":
             options |= {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
@@ -128,15 +127,15 @@ class SqlSink:
             found = self._found(connection, key)
             return found is not None and not self._wanted(connection, found, run_row, erasures)
 
-    def drop_expired_sources(self, now: datetime | None = None) -> int:
-        """Delete rows of ``facefog_source`` past their ``expires_at``; return how many."""
+    def replace_egress(self, rows: Rows) -> None:
+        """Make ``facefog_egress`` hold exactly these rows: its files belong to attempts, not to sealed runs."""
         import sqlalchemy as sa
 
         self.create_tables()
-        table = self._table(SOURCE)
-        with sql_faults("delete expired sources"), self._engine.begin() as connection:
-            moment = (now or datetime.now(UTC)).isoformat()
-            return int(connection.execute(sa.delete(table).where(table.c.expires_at < moment)).rowcount)
+        with sql_faults("write what left"), self._engine.begin() as connection:
+            self._one_at_a_time(connection, {"run_key": EGRESS.name, "generation": 0})
+            connection.execute(sa.delete(self._table(EGRESS)))
+            self._insert(connection, EGRESS, rows)
 
     def _one_at_a_time(self, connection: Connection, key: Mapping[str, Any]) -> None:
         """Writers of one run wait for each other on PostgreSQL; SQLite's begin is exclusive already."""
@@ -234,3 +233,10 @@ def _engine(url_or_engine: str | Engine) -> Engine:
     if not isinstance(url_or_engine, str):
         return url_or_engine
     return create_engine(url_or_engine, hide_parameters=True)
+
+
+def _must_exist(engine: Engine) -> None:
+    """SQLite makes an empty file of any name that it is asked to read."""
+    file = engine.url.database
+    if engine.dialect.name == "sqlite" and file and file != ":memory:" and not Path(file).exists():
+        raise ConfigurationError("there is no SQLite database at that place; fill one with `facefog audit load`")
