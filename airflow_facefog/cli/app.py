@@ -19,6 +19,7 @@ from airflow_facefog.cli import (
     detect_command,
     keys_command,
     policy_commands,
+    prove_command,
     run_command,
 )
 from airflow_facefog.core.errors import ConfigurationError, FogError, PlanMismatchError, PolicyError
@@ -44,6 +45,7 @@ app.command("detect")(detect_command.detect)
 app.command("ls")(dataset_commands.list_images)
 app.command("export")(dataset_commands.export)
 app.command("certificate")(certificate_command.certificate)
+app.command("prove")(prove_command.prove)
 app.add_typer(policy_commands.app, name="policy")
 app.add_typer(keys_command.app, name="keys")
 app.add_typer(audit_app.app, name="audit")

@@ -25,6 +25,11 @@ def check_apart(source: Place, destination: Place, audit: Place) -> None:
         )
 
 
+def is_inside(inner: Place, outer: Place) -> bool:
+    """Whether one place is or lies below another; links are resolved, connections do not matter."""
+    return _inside(_resolve(inner), _resolve(outer))
+
+
 def _resolve(place: Place) -> tuple[str, ...]:
     if place.is_local:
         return ("file", *(part for part in os.path.realpath(place.local_path).split("/") if part))

@@ -2,6 +2,7 @@
 
 from airflow_facefog.operators.batches import DetectImagesOperator, FogDetectedOperator, FogImagesOperator
 from airflow_facefog.operators.listing import ListImagesOperator
+from airflow_facefog.operators.prove import ProveOperator
 from airflow_facefog.operators.publish import PublishOperator
 
 __all__ = [
@@ -9,5 +10,6 @@ __all__ = [
     "FogDetectedOperator",
     "FogImagesOperator",
     "ListImagesOperator",
+    "ProveOperator",
     "PublishOperator",
 ]

@@ -1,10 +1,13 @@
 """Style of the proof page. Its own file, because it is data."""
 
 STYLE = """
-:root{--bg:#fff;--fg:#1b1f24;--soft:#57606a;--line:#d8dee4;--panel:#f6f8fa;--ok:#116329;--okbg:#dafbe1;--bad:#a40e26;--badbg:#ffebe9;--link:#0550ae}
-@media (prefers-color-scheme:dark){:root{--bg:#0d1117;--fg:#e6edf3;--soft:#9aa4af;--line:#30363d;--panel:#161b22;--ok:#56d364;--okbg:#0f2d1a;--bad:#ff8f88;--badbg:#3c1215;--link:#79c0ff}}
+:root{--bg:#fff;--fg:#1b1f24;--soft:#57606a;--line:#d8dee4;--panel:#f6f8fa;--ok:#116329;--okbg:#dafbe1;--bad:#a40e26;
+ --badbg:#ffebe9;--link:#0550ae}
+@media (prefers-color-scheme:dark){:root{--bg:#0d1117;--fg:#e6edf3;--soft:#9aa4af;--line:#30363d;--panel:#161b22;
+ --ok:#56d364;--okbg:#0f2d1a;--bad:#ff8f88;--badbg:#3c1215;--link:#79c0ff}}
 *{box-sizing:border-box}
-body{margin:0;background:var(--bg);color:var(--fg);font:16px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,"Noto Sans",Arial,sans-serif}
+body{margin:0;background:var(--bg);color:var(--fg);
+ font:16px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,"Noto Sans",Arial,sans-serif}
 main{max-width:70rem;margin:0 auto;padding:1.5rem 1.25rem}
 header{border:1px solid;border-left-width:.5rem;border-radius:.5rem;padding:1.25rem 1.5rem;margin-bottom:2rem}
 header.ok{background:var(--okbg);border-color:var(--ok)}
@@ -34,19 +37,24 @@ tr.zero th,tr.zero td{color:var(--soft);font-weight:400}
 a{color:inherit}
 .list td:first-child{width:45%}
 .list td{min-width:5rem}
-.key,code{font-family:ui-monospace,SFMono-Regular,Menlo,Consolas,"DejaVu Sans Mono",monospace;font-size:.8125rem;overflow-wrap:anywhere;unicode-bidi:isolate}
+.key,code{font-family:ui-monospace,SFMono-Regular,Menlo,Consolas,"DejaVu Sans Mono",monospace;font-size:.8125rem;
+ overflow-wrap:anywhere;unicode-bidi:isolate}
 .soft{color:var(--soft)}
-.flag{border:1px solid var(--bad);color:var(--bad);border-radius:.25rem;padding:0 .3rem;font-size:.75rem;font-weight:700}
+.flag{border:1px solid var(--bad);color:var(--bad);border-radius:.25rem;padding:0 .3rem;font-size:.75rem;
+ font-weight:700}
 dl{margin:0}
-dl div{display:grid;grid-template-columns:12rem 1fr;gap:.25rem 1rem;padding:.5rem 0;border-bottom:1px solid var(--line)}
+dl div{display:grid;grid-template-columns:12rem 1fr;gap:.25rem 1rem;padding:.5rem 0;
+ border-bottom:1px solid var(--line)}
 dt{font-weight:600}
 dd{margin:0;overflow-wrap:anywhere}
 footer{max-width:70rem;margin:0 auto;padding:1rem 1.25rem 2rem;color:var(--soft);font-size:.8125rem}
 .sr{position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%)}
 @media (max-width:40rem){main{padding:1rem}header{padding:1rem}h1{font-size:1.375rem}dl div{grid-template-columns:1fr}
- td.bar,th.bar{display:none}.list thead{display:none}.list tr{display:block;padding:.5rem 0;border-bottom:1px solid var(--line)}
+ td.bar,th.bar{display:none}.list thead{display:none}.list tr{display:block;padding:.5rem 0;
+ border-bottom:1px solid var(--line)}
  .list td,.list td:first-child{display:block;width:auto;border:0;padding:.125rem 0;text-align:left}}
 @media print{:root{--bg:#fff;--fg:#000;--soft:#444;--line:#bbb;--ok:#116329;--okbg:#fff;--bad:#a40e26;--badbg:#fff}
- main,footer{max-width:none;padding:0}body{font-size:10pt}tr{break-inside:avoid}h2{break-after:avoid}a{text-decoration:none}
+ main,footer{max-width:none;
+ padding:0}body{font-size:10pt}tr{break-inside:avoid}h2{break-after:avoid}a{text-decoration:none}
  td.bar div,header{print-color-adjust:exact;-webkit-print-color-adjust:exact}}
 """.replace("\n", "")
