@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from airflow_facefog.cli import diff_policy_command, seal_command, verify_command
+from airflow_facefog.cli import diff_policy_command, query_commands, seal_command, shell_command, verify_command
 
 app = typer.Typer(help="Query, verify and keep the audit.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -18,3 +18,8 @@ app.command("diff-policy")(diff_policy_command.diff_policy)
 app.command("seal")(seal_command.seal)
 app.command("head")(seal_command.head)
 app.command("verify")(verify_command.verify)
+app.command("query")(query_commands.query)
+app.command("report")(query_commands.report)
+app.command("show")(query_commands.show_image)
+app.command("check")(query_commands.check)
+app.command("shell")(shell_command.shell)

@@ -43,7 +43,7 @@ def _print(rows: Sequence[Sequence[Any]], header: Sequence[str] | None) -> None:
     console = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH)
     table = Table(box=box.SIMPLE_HEAD if header else None, show_header=header is not None, pad_edge=False)
     for name in header or ("", ""):
-        table.add_column(name, overflow="fold")
+        table.add_column(_cell(name), overflow="fold")
     for row in rows:
         table.add_row(*(_cell(value) for value in row))
     console.print(table)
