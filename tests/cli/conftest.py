@@ -13,6 +13,7 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty config folder, and no key in the environment."""
     monkeypatch.delenv("FACEFOG_KEY", raising=False)
     monkeypatch.delenv("FACEFOG_KEY_FILE", raising=False)
+    monkeypatch.delenv("FACEFOG_SIGNING_KEY_FILE", raising=False)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     return tmp_path / "config"
 
