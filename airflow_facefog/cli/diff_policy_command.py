@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import shlex
 import sys
 from collections.abc import Sequence
 from enum import StrEnum
@@ -110,11 +111,20 @@ def _advise(found: Difference, policy: Path, audit: str, refog: Path | None) -> 
         return
     place = found.images[0]
     root = found.roots[0] if len(found.roots) == 1 else "SOURCE"
-    say(
-        f"next: facefog run {root} {place['destination']} --audit {audit} --policy {policy} --sources {refog}"
-        + (f" --dataset {place['dataset']}" if place["dataset"] != "default" else "")
-        + " (and the --detector and --layout of the first run)"
-    )
+    line = [
+        "facefog",
+        "run",
+        root,
+        place["destination"],
+        "--audit",
+        audit,
+        "--policy",
+        str(policy),
+        "--sources",
+        str(refog),
+    ]
+    line += ["--dataset", place["dataset"]] if place["dataset"] != "default" else []
+    say(f"next: {shlex.join(line)} (and the --detector and --layout of the first run)")
 
 
 def _save(output: Path | None, data: bytes) -> None:
