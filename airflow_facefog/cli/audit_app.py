@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import typer
 
-from airflow_facefog.cli import diff_policy_command, query_commands, seal_command, shell_command, verify_command
+from airflow_facefog.cli import (
+    diff_policy_command,
+    query_commands,
+    seal_command,
+    shell_command,
+    sql_commands,
+    verify_command,
+)
 
 app = typer.Typer(help="Query, verify and keep the audit.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -23,3 +30,6 @@ app.command("report")(query_commands.report)
 app.command("show")(query_commands.show_image)
 app.command("check")(query_commands.check)
 app.command("shell")(shell_command.shell)
+app.command("load")(sql_commands.load)
+app.command("migrate")(sql_commands.migrate)
+app.command("role")(sql_commands.role)
