@@ -1,0 +1,252 @@
+"""Retention: what is old leaves the audit, level by level; manifests, run rows and the chain stay.
+
+Levels, from what names people to what counts: sources (URIs), work (what sealed runs left behind: names, rows of attempts,
+predictions), refusals and cached predictions, detections, images. Sealed parts go by a chained amendment, entry first, then
+the files; everything else is deleted as it is. Doing it again does what is left.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow_facefog.core.errors import ConfigurationError
+from airflow_facefog.core.raw import sealed
+from airflow_facefog.job.ages import Ages, measure
+from airflow_facefog.job.erase import check_signer, unfinished
+from airflow_facefog.job.erase_files import Edit, apply
+from airflow_facefog.job.model import Place, RootOpener, open_root_plain
+from airflow_facefog.job.plan import SOURCE_RETENTION_DAYS, open_store
+from airflow_facefog.job.runs import RunPlace, run_places
+from airflow_facefog.job.trace import is_in
+
+if TYPE_CHECKING:
+    from airflow_facefog.audit.amendments import Amended, Request
+    from airflow_facefog.audit.ledger import Ledger, SealedRun
+    from airflow_facefog.audit.sealed import SigningKey
+    from airflow_facefog.audit.sql import SqlSink
+    from airflow_facefog.publish.store import Store
+
+IMAGES = ("image", "detection", "intent", "leaf")
+DETECTIONS = ("detection", "leaf")
+"""Parts of a level. Salts go with the rows: they are there to prove rows, and could be used to guess them."""
+
+TEMPORARY_S = 86_400
+"""A temporary file of a writer that died; no write takes a day."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """Days to keep each level, counted from the end of the run; None keeps it for good.
+
+    ``sources`` None means what each row says (``expires_at``). ``unfinished`` takes the work of runs that are not sealed
+    too: they can not be finished then.
+    """
+
+    sources: float | None = None
+    work: float | None = None
+    detections: float | None = None
+    images: float | None = None
+    refusals: float | None = None
+    predictions: float | None = None
+    unfinished: bool = False
+
+    def __post_init__(self) -> None:
+        if any(isinstance(value, int | float) and value < 0 for value in asdict(self).values()):
+            raise ConfigurationError("days to keep must be 0 or more")
+
+
+@sealed
+def expire_audit(
+    audit: Place, retention: Retention, *, open_root: RootOpener = open_root_plain, signer: SigningKey | None = None,
+    sql: SqlSink | None = None, actor: str | None = None, dry_run: bool = False, now: datetime | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """Apply a retention to an audit. Returns counts: {"sources", "work", "refusals", "predictions", "temporary", "parts",
+    "rows", "runs", "sql_rows", "from_the_future", "unfinished_erasures", "dry_run"}.
+
+    Raises ConfigurationError (a signed audit without a signing key), LedgerError (the chain is damaged), StoreError.
+    """
+    from airflow_facefog.audit.ledger import open_ledger
+
+    store = open_store(audit, open_root)
+    ledger = open_ledger(store)
+    ages = measure(ledger, run_places(store, ledger), now or datetime.now(UTC))
+    expiry = _Expiry(store, ledger, run_places(store, ledger), ages, retention)
+    total: Counter[str] = Counter(dict.fromkeys(("sources", "work", "refusals", "predictions", "parts", "rows"), 0))
+    due = list(expiry.parts())
+    if due and not dry_run:
+        check_signer(ledger, signer)
+    for level, count, edit in list(expiry.edits()):
+        total[level] += count
+        if not dry_run:
+            apply(store, edit)
+    for run, names in due:
+        total["parts"] += sum(name in run.parts for name in names)
+        total["rows"] += sum(run.parts[name].rows for name in names if name in run.parts and name != "leaf")
+        if not dry_run:
+            _amend(store, run, names, actor, signer)
+    result = {**total, "temporary": _temporary(store, ages.now, dry_run=dry_run), "runs": len(due)}
+    if not dry_run:
+        result["sql_rows"] = _finish(store, expiry, sql)
+    late = sum(since > ages.now for since in ages.since.values())
+    return {**result, "from_the_future": late, "unfinished_erasures": unfinished(store), "dry_run": dry_run}
+
+
+@dataclass(frozen=True, slots=True)
+class _Expiry:
+    """What is due now."""
+
+    store: Store
+    ledger: Ledger
+    places: dict[str, RunPlace]
+    ages: Ages
+    keep: Retention
+
+    def parts(self) -> Iterator[tuple[SealedRun, tuple[str, ...]]]:
+        """Sealed runs and those of their parts that go."""
+        for run in self.ledger.runs:
+            images = self.ages.older(run.home, self.keep.images)
+            names = IMAGES if images else DETECTIONS if self.ages.older(run.home, self.keep.detections) else ()
+            found = tuple(name for name in names if name in run.parts)
+            if found:
+                yield run, found
+
+    def edits(self) -> Iterator[tuple[str, int, Edit]]:
+        """Level, what it counts, change."""
+        for place in self.places.values():
+            yield from self._sources(place)
+            if (place.sealed or self.keep.unfinished) and self.ages.older(place.home, self.keep.work):
+                folders = (f"plans/{place.home}/batches", *(f"{name}/{place.home}" for name in ("intents", "commits")))
+                for folder in (*folders, f"predictions/{place.home}"):
+                    yield from (("work", 1, Edit(key, None)) for key in self.store.list(folder))
+        yield from self._refusals()
+        yield from self._predictions()
+
+    def _sources(self, place: RunPlace) -> Iterator[tuple[str, int, Edit]]:
+        import pyarrow.compute as pc
+
+        from airflow_facefog.audit.parquet import read_arrow, to_parquet
+
+        key = f"sources/{place.home}.parquet"
+        data = self.store.get(key)
+        if data is None:
+            return
+        rows = read_arrow("facefog_source", data)
+        due = [at for at in rows["expires_at"].unique().to_pylist() if self._source_is_due(place, at)]
+        left = rows.filter(pc.invert(is_in(rows["expires_at"], due)))
+        whole = place.sealed and not left.num_rows  # an open run would write the table anew
+        if whole or due:
+            edit = Edit(key, None if whole else to_parquet("facefog_source", left))
+            yield "sources", rows.num_rows - left.num_rows, edit
+
+    def _source_is_due(self, place: RunPlace, expires_at: str) -> bool:
+        if self.keep.sources is not None:
+            return self.ages.older(place.home, self.keep.sources)
+        return self.ages.expired(place.home, expires_at)
+
+    def _refusals(self) -> Iterator[tuple[str, int, Edit]]:
+        for key in self.store.list("refusals"):
+            home = "/".join(key.rpartition("/")[2].rsplit("-", 1))
+            if home in self.ages.since and self.ages.older(home, self.keep.refusals):
+                yield "refusals", 1, Edit(key, None)
+
+    def _predictions(self) -> Iterator[tuple[str, int, Edit]]:
+        """Cached predictions of pictures that no younger run met."""
+        if self.keep.predictions is None:
+            return
+        used = self._met()
+        for key in self.store.list("predictions/cache"):
+            if key.rpartition("/")[2] not in used:
+                yield "predictions", 1, Edit(key, None)
+
+    def _met(self) -> set[str]:
+        from airflow_facefog.audit.parquet import read_arrow
+
+        young = [home for home in self.places if not self.ages.older(home, self.keep.predictions)]
+        parts = [run.parts["image"].key for run in self.ledger.runs if run.home in young and "image" in run.parts]
+        for home in young:
+            if not self.places[home].sealed:
+                parts += [key for key in self.store.list(f"intents/{home}") if key.endswith("/image.parquet")]
+        found = (read_arrow("facefog_image", self.store.read(key), ("image_id",))["image_id"] for key in parts)
+        return {image_id for column in found for image_id in column.unique().to_pylist() if image_id}
+
+
+def _amend(store: Store, run: SealedRun, names: tuple[str, ...], actor: str | None, signer: SigningKey | None) -> None:
+    """Chain the removal, then delete. The newest ledger is read again: an erasure may have changed the run."""
+    from airflow_facefog.audit.amendments import OvertakenError, Request
+
+    text = "\0".join(("facefog/expiry/1", run.home, *names))
+    request = Request(hashlib.sha256(text.encode()).hexdigest()[:32], "expiry", actor)
+    for left in reversed(range(5)):
+        try:
+            _remove(store, run.home, request, names, signer)
+            return
+        except OvertakenError:
+            if not left:
+                raise
+
+
+def _remove(
+    store: Store, home: str, request: Request, names: tuple[str, ...], signer: SigningKey | None
+) -> Amended | None:
+    from airflow_facefog.audit.amendments import remove_parts
+    from airflow_facefog.audit.ledger import open_ledger
+    from airflow_facefog.job.sealing import chain_run
+
+    ledger = open_ledger(store)
+    run = next(found for found in ledger.runs if found.home == home)
+    if run.seq is None:
+        chain_run(store, run, signer)
+        ledger = open_ledger(store)
+        run = next(found for found in ledger.runs if found.home == home)
+    return remove_parts(store, ledger, run, request, names, signer)
+
+
+def _finish(store: Store, expiry: _Expiry, sql: SqlSink | None) -> int:
+    """Delete what amendments replaced, now or before; let SQL follow."""
+    from airflow_facefog.audit import sql_forget
+    from airflow_facefog.audit.amendments import ROWS, erasure_rows, sweep
+    from airflow_facefog.audit.ledger import open_ledger
+
+    ledger = open_ledger(store)
+    sweep(store, ledger)
+    if sql is None:
+        return 0
+    gone = [
+        (name, run.run_key, run.generation)
+        for run in ledger.runs
+        for name in ROWS
+        if name not in run.parts and name in run.manifest["parts"]
+    ]
+    done = sql_forget.forget_runs(sql, gone)
+    drift = max(expiry.ages.drift.values(), default=timedelta(0))
+    days = SOURCE_RETENTION_DAYS if expiry.keep.sources is None else expiry.keep.sources
+    sooner = timedelta(days=SOURCE_RETENTION_DAYS - days)
+    done += sql_forget.forget_sources(sql, (expiry.ages.now + sooner - drift).isoformat())
+    sql_forget.record_erasures(sql, erasure_rows(ledger.entries))
+    sql_forget.wipe(sql)
+    return done
+
+
+def _temporary(store: Store, now: datetime, *, dry_run: bool) -> int:
+    """Files of writers that died, in a local audit. Their age is by the clock of the machine that holds them."""
+    from airflow_facefog.publish.local_files import TEMP_PREFIX, TEMP_SUFFIX
+
+    if not store.local:
+        return 0
+    found = 0
+    before = min(now.timestamp(), time.time()) - TEMPORARY_S
+    for folder, _, names in os.walk(store.uri().removeprefix("file://")):
+        for name in names:
+            path = os.path.join(folder, name)
+            if name.startswith(TEMP_PREFIX) and name.endswith(TEMP_SUFFIX) and os.stat(path).st_mtime < before:
+                found += 1
+                if not dry_run:
+                    os.unlink(path)
+    return found
