@@ -51,22 +51,26 @@ def newest_run(clean: Place, dataset: str = DEFAULT) -> RunImages:
     Raises ConfigurationError when ``clean`` is no destination or nothing ran yet.
     """
     from airflow_facefog.audit.parquet import from_parquet
-    from airflow_facefog.job.gate import read_part
-    from airflow_facefog.publish.protocol import read_commit
+    from airflow_facefog.job.sealing import find_sealed, sealed_tables
 
     audit = open_store(audit_of(open_store(clean, open_root_plain), dataset), open_root_plain)
     plan = _newest_plan(audit, clean, dataset)
-    images: list[Row] = []
-    for batch_id, _ in plan.batches:
-        commit = read_commit(audit, plan.commit_key(batch_id))
-        if commit is not None:
-            images += read_part(audit, "facefog_image", commit["image"])
+    run = find_sealed(plan, audit)
+    images = _committed_images(plan, audit) if run is None else sealed_tables(audit, run).images.to_pylist()
     sources = audit.get(f"sources/{plan.home}.parquet")
     names = {row["source_ref"]: row["source_uri"] for row in from_parquet("facefog_source", sources)} if sources else {}
     rows = [{**image, "source_uri": names.get(image["source_ref"])} for image in images]
     rows.sort(key=lambda row: (row["source_uri"] or "", row["source_ref"]))
-    state = "final" if audit.exists(f"runs/{plan.home}/manifest.json") else "incomplete"
-    return RunImages(plan.run_key, plan.generation, state, rows)
+    return RunImages(plan.run_key, plan.generation, "incomplete" if run is None else "final", rows)
+
+
+def _committed_images(plan: Plan, audit: Store) -> list[Row]:
+    """What the batches of an unsealed run have done so far."""
+    from airflow_facefog.job.gate import read_part
+    from airflow_facefog.publish.protocol import read_commit
+
+    commits = [read_commit(audit, plan.commit_key(batch_id)) for batch_id, _ in plan.batches]
+    return [row for found in commits if found is not None for row in read_part(audit, "facefog_image", found["image"])]
 
 
 def _newest_plan(audit: Store, clean: Place, dataset: str) -> Plan:
