@@ -18,6 +18,7 @@ from airflow_facefog.cli import (
     dataset_commands,
     detect_command,
     keys_command,
+    life_commands,
     policy_commands,
     prove_command,
     run_command,
@@ -42,6 +43,8 @@ app = typer.Typer(
 )
 app.command("run")(run_command.run)
 app.command("detect")(detect_command.detect)
+app.command("whois")(life_commands.whois)
+app.command("erase")(life_commands.erase)
 app.command("ls")(dataset_commands.list_images)
 app.command("export")(dataset_commands.export)
 app.command("certificate")(certificate_command.certificate)

@@ -6,6 +6,7 @@ import typer
 
 from airflow_facefog.cli import (
     diff_policy_command,
+    life_commands,
     query_commands,
     seal_command,
     shell_command,
@@ -33,3 +34,4 @@ app.command("shell")(shell_command.shell)
 app.command("load")(sql_commands.load)
 app.command("migrate")(sql_commands.migrate)
 app.command("role")(sql_commands.role)
+app.command("expire")(life_commands.expire)
