@@ -87,7 +87,8 @@ def make_certificate(audit: Objects, found: Found) -> bytes:
 
 
 def _rows(audit: Objects, run: SealedRun, wanted: Iterable[str]) -> list[dict[str, Any]]:
-    """Image rows of a run with an id that starts with one of ``wanted``. None when its rows have expired."""
+    """Image rows of a run with an id that starts with one of ``wanted``; no rows when they have expired."""
+    import pyarrow as pa
     import pyarrow.compute as pc
 
     from airflow_facefog.audit.parquet import read_arrow
@@ -101,7 +102,7 @@ def _rows(audit: Objects, run: SealedRun, wanted: Iterable[str]) -> list[dict[st
         for text in wanted:
             mask = pc.fill_null(pc.starts_with(table[name], text), False)
             found.update(pc.indices_nonzero(mask).to_pylist())
-    rows: list[dict[str, Any]] = table.take(sorted(found)).to_pylist()
+    rows: list[dict[str, Any]] = table.take(pa.array(sorted(found), pa.int64())).to_pylist()
     return rows
 
 

@@ -31,6 +31,13 @@ NOT_PROVEN = (
 """What no certificate shows."""
 
 
+IN_SHORT = (
+    "status", "reason", "image_id", "output_sha256", "n_detections", "n_fogged", "verify_coverage", "irreversible",
+    "policy_name", "policy_hash", "detector", "model_id", "model_version", "run_key",
+)  # fmt: skip
+"""Columns of image and run that ``summary`` shows."""
+
+
 class Verdict(StrEnum):
     """How a check ended."""
 
@@ -48,8 +55,7 @@ class Finding:
     detail: str
 
     def __post_init__(self) -> None:
-        # what a forged certificate says must not move the cursor of a terminal
-        object.__setattr__(self, "detail", "".join(c if c.isprintable() else "?" for c in self.detail)[:400])
+        object.__setattr__(self, "detail", _printable(self.detail))
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +86,8 @@ def check_certificate(data: bytes, trusted: Mapping[str, PublicKey], image_sha25
         document = read_sealed(data.strip(), FORMAT)
     except LedgerError as error:
         return Checked((Finding("format", Verdict.FAILS, str(error)),))
+    except (ValueError, RecursionError):  # lone surrogates; nested deeper than any certificate
+        return Checked((Finding("format", Verdict.FAILS, "this is no JSON that a certificate could be"),))
     checks: dict[str, Callable[[Document], Finding]] = {
         "leaf": _leaf, "proof": _proof, "run": _run, "counts": _counts, "chain": _chain, "policy": _policy,
         "manifest signature": lambda found: _signature("manifest signature", found["manifest"], trusted),
@@ -89,6 +97,20 @@ def check_certificate(data: bytes, trusted: Mapping[str, PublicKey], image_sha25
     findings = [Finding("format", Verdict.HOLDS, f"a {FORMAT} in canonical form")]
     findings += [_guarded(name, one, document) for name, one in checks.items()]
     return Checked(tuple(findings), document)
+
+
+def summary(document: Document) -> dict[str, Any]:
+    """What a certificate that holds says of its image, in short."""
+    image, run = document["image"], document["manifest"]["run"]
+    about = {name: image[name] for name in IN_SHORT if name in image}
+    ran = {name: run[name] for name in IN_SHORT if name in run and name not in about}
+    said = {**about, **ran, "sealed_at": document["manifest"].get("sealed_at")}
+    return {name: _printable(value) if isinstance(value, str) else value for name, value in said.items()}
+
+
+def _printable(text: str) -> str:
+    """What a forged certificate says must not move the cursor of a terminal."""
+    return "".join(c if c.isprintable() else "?" for c in text)[:400]
 
 
 def _guarded(name: str, one: Callable[[Document], Finding], document: Document) -> Finding:
@@ -143,15 +165,18 @@ def _run(document: Document) -> Finding:
 
 
 def _counts(document: Document) -> Finding:
-    manifest = document["manifest"]
+    manifest, image = document["manifest"], document["image"]
     counts = manifest["counts"]
     right = (
         counts["listed"] == sum(counts[status.value] for status in Status) == manifest["tree"]["size"]
         and all(manifest["run"][name] == count for name, count in counts.items())
         and document["chain"]["counts"] == counts
+        and image["n_detections"] == len(document["detections"])
         and all(manifest["parts"][name]["rows"] == counts["listed"] for name in ("image", "leaf"))
     )
-    return _judge("counts", right, f"the run's {counts['listed']} images add up", "the counts of the run do not add up")
+    return _judge(
+        "counts", right, f"the run's {counts['listed']} images add up", "the counts of run or image do not add up"
+    )
 
 
 def _chain(document: Document) -> Finding:

@@ -83,7 +83,7 @@ def _ids(image: str, place: Place) -> list[str]:
 
 
 def _check(file: Path, public_key: list[Path] | None, fogged: Path | None, *, as_json: bool) -> int:
-    from airflow_facefog.audit.certificate_check import NOT_PROVEN, check_certificate
+    from airflow_facefog.audit.certificate_check import NOT_PROVEN, check_certificate, summary
     from airflow_facefog.audit.sealed import PublicKey
     from airflow_facefog.cli.verify_command import read_public_keys
 
@@ -94,14 +94,16 @@ def _check(file: Path, public_key: list[Path] | None, fogged: Path | None, *, as
         raise ConfigurationError(f"the certificate cannot be read ({error.strerror})") from None
     found = check_certificate(data, {key.key_id: key for key in keys}, _sha256(fogged) if fogged else None)
     rows = [{"check": f.check, "result": f.verdict.value, "detail": f.detail} for f in found.findings]
+    about = summary(found.document) if found.holds and found.document else None
     if as_json:
-        show(
-            {"holds": found.holds, "authentic": found.authentic, "checks": rows, "not_proven": NOT_PROVEN}, as_json=True
-        )
+        about = {"holds": found.holds, "authentic": found.authentic, "certifies": about, "checks": rows}
+        show({**about, "not_proven": NOT_PROVEN}, as_json=True)
         return 0 if found.holds else 1
     show_rows(rows, ("check", "result", "detail"))
-    for line in NOT_PROVEN if found.holds else ():
-        typer.echo(f"not proven: {line}")
+    if about is not None:
+        show(about, as_json=False)
+        for line in NOT_PROVEN:
+            typer.echo(f"not proven: {line}")
     say(_summary(holds=found.holds, authentic=found.authentic))
     return 0 if found.holds else 1
 
