@@ -14,6 +14,7 @@ from airflow_facefog.job.plan import open_store
 from airflow_facefog.publish.dataset import DEFAULT
 
 if TYPE_CHECKING:
+    from airflow_facefog.audit.ledger import SealedRun
     from airflow_facefog.publish.store import Store
 
 Row = dict[str, Any]
@@ -51,17 +52,25 @@ def newest_run(clean: Place, dataset: str = DEFAULT) -> RunImages:
     Raises ConfigurationError when ``clean`` is no destination or nothing ran yet.
     """
     from airflow_facefog.audit.parquet import from_parquet
-    from airflow_facefog.job.sealing import find_sealed, sealed_tables
+    from airflow_facefog.job.sealing import find_sealed
 
     audit = open_store(audit_of(open_store(clean, open_root_plain), dataset), open_root_plain)
     plan = _newest_plan(audit, clean, dataset)
     run = find_sealed(plan, audit)
-    images = _committed_images(plan, audit) if run is None else sealed_tables(audit, run).images.to_pylist()
+    expired = run is not None and "image" not in run.parts
+    images = _committed_images(plan, audit) if run is None else [] if expired else _sealed_images(audit, run)
     sources = audit.get(f"sources/{plan.home}.parquet")
     names = {row["source_ref"]: row["source_uri"] for row in from_parquet("facefog_source", sources)} if sources else {}
     rows = [{**image, "source_uri": names.get(image["source_ref"])} for image in images]
     rows.sort(key=lambda row: (row["source_uri"] or "", row["source_ref"]))
     return RunImages(plan.run_key, plan.generation, "incomplete" if run is None else "final", rows)
+
+
+def _sealed_images(audit: Store, run: SealedRun) -> list[Row]:
+    from airflow_facefog.job.sealing import sealed_tables
+
+    rows: list[Row] = sealed_tables(audit, run).images.to_pylist()
+    return rows
 
 
 def _committed_images(plan: Plan, audit: Store) -> list[Row]:

@@ -124,7 +124,10 @@ def still_named(dest: Store, keys: Iterable[str]) -> set[str]:
 
 
 def _tables(dest: Store, root: str) -> list[str]:
-    """Every part and delta of a dataset, also of runs that are in no snapshot."""
+    """Every part and delta of a dataset's runs, also of those in no snapshot.
+
+    The deltas of erasures lie elsewhere: they name an item and nothing else, for consumers that hold a copy.
+    """
     return [key for key in dest.list(f"{root}runs") if key.endswith(".parquet")]
 
 
@@ -139,8 +142,7 @@ def _cut_file(dest: Store, key: str, targets: Targets) -> _Cut:
 def _cut(data: bytes, targets: Targets, *, delta: bool = False) -> _Cut:
     """Rows of gone items are dropped; of other items the picture goes and its withdrawal stays.
 
-    A delta tells what became of an item: only withdrawals stay there, the rest is dropped. Those of an erasure name an
-    item and nothing else; they are the one place that goes on doing so, for consumers that hold a copy.
+    A delta tells what became of an item: only withdrawals stay there, the rest is dropped.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -152,7 +154,7 @@ def _cut(data: bytes, targets: Targets, *, delta: bool = False) -> _Cut:
     dropped, bared = [False] * rows.num_rows, [False] * rows.num_rows
     for index, row in zip(at, few, strict=True):
         if row["item_id"] in targets.gone:
-            dropped[index] = not (delta and row["key"] is None)
+            dropped[index] = True
         elif (row["item_id"], row["run_key"], row["generation"]) in targets.rows and row["key"] is not None:
             dropped[index] = delta and row["change"] != p.WITHDRAWN
             bared[index] = not dropped[index]
@@ -211,7 +213,7 @@ def _delta(old: Any, new: Any, request_id: str) -> Any:
 
 
 def _body(dest: Store, dataset: str, seq: int, request_id: str, note: str, delta: Any) -> dict[str, Any]:
-    key = f"{home(dataset)}runs/{request_id}/0/delta-{seq:010d}.parquet"
+    key = f"{home(dataset)}withdrawals/{request_id}/delta-{seq:010d}.parquet"
     data = p.encode(delta)
     if not dest.create(key, data) and dest.read(key) != data:
         dest.replace(key, data)  # of a number that another run took
