@@ -79,7 +79,8 @@ class DoneIndex:
 def record_refusals(audit: Store, *, recipe_hash: str, run_key: str, generation: int, images: Any) -> None:
     """Note which images a sealed run refused, for ``quarantined``. ``images``: its rows as a ``pyarrow.Table``.
 
-    Nothing is noted when there are no new refusals (only ``already_quarantined`` and ``erased``): the first run's note goes on telling.
+    Nothing is noted when there are no new refusals (only ``already_quarantined``, or ``erased``, which tombstones tell): the
+    first run's note goes on telling.
     """
     import pyarrow.compute as pc
 
