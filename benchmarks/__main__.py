@@ -12,7 +12,18 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import audit_share, coverage, deface_cost, imports, job_cost, machine, memory, pg_load, two_workers
+from benchmarks import (
+    audit_share,
+    coverage,
+    deface_cost,
+    finalise_scale,
+    imports,
+    job_cost,
+    machine,
+    memory,
+    pg_load,
+    two_workers,
+)
 from benchmarks.measure import Row, show
 
 
@@ -26,6 +37,7 @@ def main() -> int:
         "two_workers": lambda: two_workers.measure(full=full),
         "memory": lambda: memory.measure(full=full),
         "audit_share": lambda: audit_share.measure(full=full),
+        "finalise_scale": lambda: finalise_scale.measure(full=full),
         "pg_load": lambda: pg_load.measure(full=full),
         "imports": lambda: imports.measure(full=full),
     }
