@@ -47,7 +47,7 @@ def read_manifest(data: bytes, home: Home, links: Links, trust: Trust, findings:
     if changed and home.entry is not None:
         findings.add(Code.MANIFEST_CHANGED, name, f"chain entry {home.entry.seq} names other bytes; it was changed")
     try:
-        document = _parse(data)
+        document = _parse(data, named=home.entry is not None and not changed)
         parts = {part: LedgerPart.from_json(part, said) for part, said in document["parts"].items()}
     except LedgerError as error:
         findings.add(Code.MANIFEST_DAMAGED, name, str(error))
@@ -58,13 +58,15 @@ def read_manifest(data: bytes, home: Home, links: Links, trust: Trust, findings:
     return manifest
 
 
-def _parse(data: bytes) -> dict[str, Any]:
-    """Raises LedgerError for everything that a reader would stumble over."""
+def _parse(data: bytes, *, named: bool) -> dict[str, Any]:
+    """Raises LedgerError for everything that a reader would stumble over. ``named``: the chain names these very bytes."""
     try:
-        old = json.loads(data)["format"] == OLD
+        document = json.loads(data)
+        old, known = document["format"] == OLD, document["format"] in MANIFESTS
     except (ValueError, KeyError, TypeError, RecursionError):
         raise LedgerError("it is not readable; it was damaged or replaced") from None
-    document = json.loads(data) if old else read_sealed(data, NEW)
+    if not old and not (named and known):
+        document = read_sealed(data, NEW)
     wanted: dict[str, Any] = {
         "run_key": str,
         "generation": int,
@@ -83,7 +85,7 @@ def _parse(data: bytes) -> dict[str, Any]:
         wrong = ["parts"]
     if wrong:
         raise LedgerError(f"it does not say what a manifest says ({wrong[0]!r}); it was damaged or replaced")
-    return document
+    return dict(document)
 
 
 def _against_home(manifest: Manifest, home: Home) -> list[str]:

@@ -83,7 +83,7 @@ def _read(file: Any, part: LedgerPart, size: int, findings: Findings) -> PartFac
     try:
         parquet = open_parquet(file, part.name)
         facts = _facts(parquet, part.name, size)
-    except (pa.ArrowException, ValueError, OSError) as error:
+    except (pa.ArrowException, ValueError, KeyError, OSError) as error:
         findings.add(Code.PART_DAMAGED, part.key, f"its hash is right but it is no {part.name} part: {_short(error)}")
         return None
     if facts.rows != part.rows:
@@ -99,7 +99,7 @@ def open_parquet(file: Any, name: str, coded: Iterable[str] = ()) -> Any:
     import pyarrow.parquet as pq
 
     column = COUNTED.get(name, ("",))[0]
-    parquet = pq.ParquetFile(file, read_dictionary=[*coded, column] if column else list(coded))
+    parquet = pq.ParquetFile(file, read_dictionary=[*coded, column] if column else list(coded), pre_buffer=False)
     table = TABLES.get(f"facefog_{name}")
     needed = {"salt", "leaf"} if table is None else {c.name for c in table.columns if not c.nullable}
     missing = sorted(needed - set(parquet.schema_arrow.names))
@@ -116,11 +116,20 @@ def _facts(parquet: Any, name: str, size: int) -> PartFacts:
     sums = dict.fromkeys(summed, 0)
     for group in range(parquet.num_row_groups if counted else 0):
         table = parquet.read_row_group(group, columns=[counted, *summed], use_threads=False)
-        for entry in table[counted].value_counts().to_pylist():
-            values[entry["values"]] += entry["counts"]
+        for chunk in table[counted].chunks:
+            values.update(_count(chunk))
         for column in summed:
             sums[column] += pc.sum(table[column]).as_py() or 0
     return PartFacts(size, parquet.metadata.num_rows, values, sums)
+
+
+def _count(coded: Any) -> dict[str, int]:
+    """How often each value of a dictionary array occurs: codes compared one value at a time, the last is what remains."""
+    import pyarrow.compute as pc
+
+    names: list[str] = coded.dictionary.to_pylist()
+    counts = [pc.sum(pc.equal(coded.indices, code)).as_py() or 0 for code in range(len(names) - 1)]
+    return dict(zip(names, [*counts, len(coded) - coded.null_count - sum(counts)], strict=True)) if names else {}
 
 
 def _short(error: Exception) -> str:

@@ -11,55 +11,60 @@ from airflow_facefog.audit.schema import RUN
 from airflow_facefog.audit.verifying.findings import Code, Findings
 from airflow_facefog.audit.verifying.manifests import Manifest
 from airflow_facefog.audit.verifying.survey import Home
-from airflow_facefog.core.errors import ConfigurationError
 
 
-def read_run_row(audit: Objects, key: str) -> tuple[bytes | None, dict[str, Any] | None]:
-    """Bytes and row of a ``run.parquet``; None for what is missing or not readable."""
+def read_run_row(data: bytes) -> dict[str, Any] | None:
+    """The row of a ``run.parquet``, columns of older releases missing; None when it is not one readable row."""
     import pyarrow as pa
+    import pyarrow.parquet as pq
 
-    from airflow_facefog.audit.parquet import from_parquet
-
-    data = audit.get(key)
-    if data is None:
-        return None, None
-    try:
-        rows = from_parquet(RUN.name, data)
-    except (ConfigurationError, OSError, ValueError, pa.ArrowException):  # a flipped byte may break anything
-        return data, None
-    return data, rows[0] if len(rows) == 1 else None
+    try:  # one row does not pay for threads
+        rows: list[dict[str, Any]] = pq.ParquetFile(pa.BufferReader(data)).read(use_threads=False).to_pylist()
+    except (OSError, ValueError, pa.ArrowException):  # a flipped byte may break anything
+        return None
+    return rows[0] if len(rows) == 1 else None
 
 
 def check_run_row(audit: Objects, home: Home, manifest: Manifest, findings: Findings) -> bool:
     """Compare a sealed run's row with its manifest. True: the row is there (finalise came so far)."""
-    from airflow_facefog.audit.parquet import to_parquet
-
     key = f"{home.folder}/run.parquet"
-    data, row = read_run_row(audit, key)
+    data = audit.get(key)
     if data is None:
         if home.entry is not None or manifest.old:
             detail = "the row of this sealed run is not there; finalise it again, or restore it"
             findings.add(Code.RUN_ROW_MISSING, key, detail)
         return False
+    if data == _encoded(expected_row(home, manifest, audit.uri(home.manifest_key))):
+        return True
+    row = read_run_row(data)
     if row is None:
         findings.add(Code.RUN_ROW_CHANGED, key, "it is not one readable row of facefog_run; restore it")
         return True
-    wanted = expected_row(home, manifest, row)
+    wanted = expected_row(home, manifest, row.get("manifest_uri"))
     wrong = [name for name in RUN.column_names if row.get(name) != wanted.get(name)]
     if wrong:
         findings.add(Code.RUN_ROW_CHANGED, key, f"{', '.join(wrong[:5])}: not what the manifest says")
-    elif to_parquet(RUN.name, [wanted]) != data:
+    elif data != _encoded(wanted):
         detail = "its row is right, its bytes are not those that this release writes: of another release, or touched"
         findings.add(Code.RUN_ROW_REWRITTEN, key, detail)
     return True
 
 
-def expected_row(home: Home, manifest: Manifest, row: Mapping[str, Any]) -> dict[str, Any]:
+def expected_row(home: Home, manifest: Manifest, uri: object) -> dict[str, Any]:
     """The row as the manifest says it. Its URI may be of the place from where the audit was copied."""
-    uri = row.get("manifest_uri")
     right = isinstance(uri, str) and uri.endswith(f"/{home.manifest_key}")
     run = {name: manifest.document["run"].get(name) for name in RUN.column_names}
     return {**run, "manifest_uri": uri if right else home.manifest_key, "manifest_sha256": manifest.sha256}
+
+
+def _encoded(row: Mapping[str, Any]) -> bytes | None:
+    """Bytes as finalise writes them; None for a row that no table takes."""
+    from airflow_facefog.audit.parquet import to_parquet
+
+    try:
+        return to_parquet(RUN.name, [row])
+    except ValueError:
+        return None
 
 
 def check_policy(name: str, manifest: Manifest, findings: Findings) -> None:

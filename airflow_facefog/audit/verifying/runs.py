@@ -84,7 +84,7 @@ def _check_unsealed(scope: Scope, home: Home) -> Checked:
         scope.findings.add(Code.MANIFEST_MISSING, home.manifest_key, detail)
     _name_foreign(scope, home, {f"{home.folder}/{name}" for name in BEFORE_SEAL}, {})
     row_key = f"{home.folder}/run.parquet"
-    _, row = read_run_row(scope.audit, row_key)
+    row = read_run_row(scope.audit.get(row_key) or b"")
     return Checked(home, row_key=row_key if row is not None and row.get("status") != "failed" else None)
 
 
