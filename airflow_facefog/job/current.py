@@ -11,8 +11,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from airflow_facefog.core.errors import ConfigurationError, GateError
-
 if TYPE_CHECKING:
     from airflow_facefog.audit.ledger import Ledger, SealedRun
     from airflow_facefog.audit.objects import Objects
@@ -61,7 +59,8 @@ def read_current(
 ) -> Iterator[Current]:
     """What the newest snapshot of ``dataset`` in ``clean`` shows, by run. No snapshot: nothing.
 
-    ``run_keys``: these runs alone. Raises ConfigurationError (a part cannot be read), GateError (its bytes were changed).
+    ``run_keys``: these runs alone. Raises ConfigurationError when a manifest part cannot be read, LedgerError when a part of
+    the audit is gone or was changed.
     """
     import pyarrow.compute as pc
 
@@ -116,19 +115,14 @@ def _key_at(uri: str, destination: str) -> int:
 
 def _part(audit: Objects, run: SealedRun | None, name: str) -> Any:
     """A part's rows, its hash checked; empty without such a part."""
+    from airflow_facefog.audit.ledger import read_part
     from airflow_facefog.audit.parquet import read_arrow, to_arrow
-    from airflow_facefog.audit.sealed import sha256
 
     table = f"facefog_{name}"
     part = run.parts.get(name) if run is not None else None
     if part is None:
         return to_arrow(table, [])
-    data = audit.get(part.key)
-    if data is None:
-        raise ConfigurationError(f"the audit part {part.key} is missing; restore the audit")
-    if sha256(data) != part.sha256:
-        raise GateError(f"the audit part {part.key} was changed since it was sealed; see `facefog audit verify`")
-    return read_arrow(table, data)
+    return read_arrow(table, read_part(audit, part))
 
 
 def _pair(table: Any, digest: str) -> Any:

@@ -62,7 +62,7 @@ def diff_policy(
 
     ``since``: images committed at or after this ISO-8601 moment (UTC) alone; ``run_key``: published by this run alone;
     ``destination``, ``dataset``: these alone; ``clean``: where the destination lies now, when it was moved. Raises
-    ConfigurationError when nothing fits or a place cannot be read, LedgerError, GateError when the audit was changed.
+    ConfigurationError when nothing fits or a place cannot be read, LedgerError when the audit was changed.
     """
     from airflow_facefog.audit.ledger import open_ledger
 

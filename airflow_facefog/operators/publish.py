@@ -7,14 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import Asset, AssetAlias, BaseOperator
 
+from airflow_facefog.operators import lineage
 from airflow_facefog.operators.border import attempt, fails_cleanly, store_rights
 
 if TYPE_CHECKING:
+    from airflow.providers.openlineage.extractors import OperatorLineage
     from airflow.sdk import Context
 
     from airflow_facefog.audit.sql import SqlSink
 
-EVENT_KEYS = ("delta_uri", "snapshot_seq", "manifest_sha256", "chain_head", "signed", "counts", "changed")
+EVENT_KEYS = (
+    "delta_uri", "snapshot_seq", "manifest_sha256", "chain_head", "signed", "policy_hash", "counts", "changed",
+)  # fmt: skip
 """What an asset event says: URIs, hashes and counts, no name or id of any image. It anchors the chain's head in Airflow."""
 
 
@@ -33,6 +37,7 @@ class PublishOperator(BaseOperator):
 
     template_fields: Sequence[str] = ("plan", "audit_conn_id", "key_conn_id", "signing_conn_id", "audit_sql_conn_id")
     ui_color = "#cfe3d6"
+    _facts: lineage.Facts | None = None
 
     def __init__(
         self, *, plan: str, audit_conn_id: str | None = None, key_conn_id: str | None = None,
@@ -51,13 +56,19 @@ class PublishOperator(BaseOperator):
         from airflow_facefog.hooks.keys import signing_key
         from airflow_facefog.job.finalise import finalise
 
+        rights = store_rights(self.key_conn_id)
         result = finalise(
             self.plan, attempt=attempt(context), audit_conn_id=self.audit_conn_id,
             sql=sql_sink(self.audit_sql_conn_id), signer=signing_key(self.signing_conn_id),
-            **store_rights(self.key_conn_id),
+            **rights,
         )  # fmt: skip
         announce(context, self.outlets, result)
+        self._facts = lineage.collect(result, rights["open_root"], self.audit_conn_id)
         return result
+
+    def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage[Any, Any] | None:
+        """Asked by the OpenLineage provider, when it is installed: aggregates of the run that ``execute`` sealed."""
+        return lineage.facets(self._facts)
 
 
 def sql_sink(conn_id: str | None) -> SqlSink | None:

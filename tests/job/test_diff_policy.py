@@ -14,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jobkit import World
 
+from airflow_facefog.audit.sealed import LedgerError
 from airflow_facefog.core.detector import DetectorInfo
-from airflow_facefog.core.errors import ConfigurationError, GateError
+from airflow_facefog.core.errors import ConfigurationError
 from airflow_facefog.core.policy import FogPolicy, load_policy
 from airflow_facefog.core.records import Detection
 from airflow_facefog.core.regions import Decided, decide
@@ -262,7 +263,7 @@ def test_a_changed_part_is_refused(world: World, tmp_path: Path) -> None:
     shutil.copytree(world.audit, copy)
     (part,) = copy.rglob("runs/*/0/detection.parquet")
     part.write_bytes(part.read_bytes() + b"x")
-    with pytest.raises(GateError, match="changed"):
+    with pytest.raises(LedgerError, match="detection"):
         diff_policy(Place.parse(copy), FogPolicy())
 
 
