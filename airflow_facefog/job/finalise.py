@@ -50,7 +50,7 @@ def finalise(
     """Seal the run, chain it, merge it into the snapshot, write SQL; return
     {"plan_uri", "delta_uri", "snapshot_seq", "manifest_uri", "manifest_sha256", "signed", "chain_seq", "chain_head",
     "changed", "counts", "policy_hash"}. ``chain_head`` ("seq:sha256") is the run's chain entry: kept outside of the audit,
-    it shows later whether the newest entries were removed. Without a ``signer`` the run is sealed unsigned, and a warning says so.
+    it shows later whether the newest entries were removed. Without a ``signer`` the run is sealed unsigned, and says so.
 
     Raises GateError when a batch has no commit, when counts do not add up, when an object is missing, above
     ``max_quarantined``, or when a non-empty listing published nothing: then there is no manifest and no snapshot.
