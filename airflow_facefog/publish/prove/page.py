@@ -104,12 +104,13 @@ def _classes(report: Mapping[str, Any]) -> str:
     most = max(1, *(entry["objects"] for entry in report["classes"].values()))
     rows = "".join(_class_row(report, cls, most) for cls in ORDER)
     states = ", ".join(f"{count:,} {name}" for name, count in report["states"].items() if count)
+    renamed = f"; {report['renamed']:,} under another key than the recorded one" if report["renamed"] else ""
     return (
         '<section aria-labelledby="classes"><h2 id="classes">Objects by class</h2><div class="wide"><table><thead><tr>'
         '<th scope="col">Class</th><th scope="col" class="n">Objects</th><th scope="col" class="bar">'
         '<span class="sr">Share</span></th><th scope="col" class="n">Size</th><th scope="col">Meaning</th></tr></thead>'
         f"<tbody>{rows}</tbody></table></div>"
-        + (f"<p>Of the proven objects: {states}.</p>" if states else "")
+        + (f"<p>Of the proven objects: {states}{renamed}.</p>" if states else "")
         + "</section>"
     )
 

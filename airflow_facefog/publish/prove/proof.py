@@ -91,7 +91,7 @@ class _Proving:
         self._ledger = open_ledger()
         self._own = bool(self._shown) or settings.uri in self._places()
         self._book = self._read_book(stray_intents=False)
-        self._seen = np.zeros(len(self._book.known), np.bool_)
+        self._met, self._seen = (np.zeros(len(self._book.known), np.bool_) for _ in range(2))  # bytes; under their key
         self._elsewhere: dict[bytes, str] = {}
 
     def run(self) -> Proof:
@@ -99,12 +99,13 @@ class _Proving:
         for chunk in hash_all(self._store, self._wanted(), self._settings.workers):
             self._unknown += [item for item in chunk if not item.digest and item.problem != GONE]
             proven, rest = self._book.look_up([item for item in chunk if item.digest])
-            self._seen[proven.rows] = True
+            self._met[proven.rows] = True
+            self._seen[proven.rows[[detail != OTHER_KEY for detail in proven.details]]] = True
             self._prove(proven)
             for item in rest:
                 (self._records if is_record(item.key) else self._unknown).append(item)
         missing = list(self._missing()) if self._own else []
-        at_hand = self._book.known.outputs.digests[self._seen]
+        at_hand = self._book.known.outputs.digests[self._met]
         if self._unknown or self._records:
             self._look_again()
         self._judge(self._judge_records(), at_hand)

@@ -45,7 +45,7 @@ def document(proof: Proof, about: About) -> dict[str, Any]:
         "store": about.store, "audit": about.audit_uri, "record": record, "objects": present,
         "bytes": sum(tally.bytes.values()),
         "classes": {cls.value: {"objects": tally.objects[cls], "bytes": tally.bytes[cls]} for cls in Class},
-        "states": {state.value: tally.states[state] for state in State}, "raw": tally.raw,
+        "states": {state.value: tally.states[state] for state in State}, "raw": tally.raw, "renamed": tally.renamed,
         "raw_check": about.raw_check, "missing_checked": proof.own, "ignore": list(about.ignore),
         "datasets": [{"dataset": item.dataset, "snapshot_seq": item.seq} for item in proof.datasets],
         "amendments": _amendments(proof), "notes": _notes(proof, present), "restricted": WITHHELD,

@@ -27,6 +27,7 @@ from airflow_facefog.publish.prove.known import Known
 from airflow_facefog.publish.prove.model import Class, Finding, Hashed
 from airflow_facefog.publish.prove.raw_ids import RawIds, RawMatch
 from airflow_facefog.publish.prove.regions import Boxes
+from airflow_facefog.publish.prove.walk import is_unfinished
 
 MOST_COMPARED = 5_000
 """Pictures that nobody recorded and that are compared with the published ones; all further ones are orphans, said so."""
@@ -97,6 +98,8 @@ class Strangers:
     def _first_look(self, suspect: Suspect) -> tuple[Finding, _Picture | None]:
         item = suspect.object
         orphan = Finding(item.key, Class.ORPHAN, "no record knows it", item.size, item.digest)
+        if is_unfinished(item.key):
+            orphan = replace(orphan, detail="an unfinished temporary file of an attempt that died")
         if item.problem:
             return replace(orphan, detail=item.problem, kind="not opened"), None
         raw = self._ids.of_bytes(item.digest)
@@ -111,7 +114,7 @@ class Strangers:
         try:
             picture = decode(RawImage(data, "", item.digest), self._limits)
         except ImageError as error:
-            return replace(orphan, detail=f"no record knows it; no picture was decoded ({error.reason})"), None
+            return replace(orphan, detail=f"{orphan.detail}; no picture was decoded ({_words(error)})"), None
         raw = self._ids.of_pixels(picture)
         if raw is not None:
             return self._raw_match(orphan, raw), None
@@ -200,6 +203,10 @@ class Strangers:
             return luma(decode(RawImage(data, ""), self._limits).pixels)
         except ImageError:
             return None
+
+
+def _words(error: ImageError) -> str:
+    return error.reason.value.replace("_", " ")
 
 
 def _note(pictures: Sequence[_Picture], row: int, boxes: Boxes, rms: Any, orientations: Any) -> None:

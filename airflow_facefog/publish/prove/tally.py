@@ -35,6 +35,7 @@ class Tally:
         self.bytes: Counter[Class] = Counter()
         self.states: Counter[State] = Counter()
         self.raw = 0
+        self.renamed = 0
         self.left_off = 0
         self._findings: dict[Class, list[Finding]] = {}
         self._rows: list[tuple[Any, ...]] = []
@@ -48,6 +49,7 @@ class Tally:
         self.objects[Class.PROVEN] += len(items)
         self.bytes[Class.PROVEN] += sum(item.size for item in items)
         self.states.update(states)
+        self.renamed += sum(map(bool, details))
         name = Class.PROVEN.value
         self._rows += [
             (
@@ -67,10 +69,6 @@ class Tally:
             for item, state, run, detail in zip(items, states, runs, details, strict=True)
         ]
         self._flush(ROWS)
-
-    def fine(self, item: Hashed, cls: Class, detail: str) -> None:
-        """Bookkeeping, and what was left out on request (no hash then)."""
-        self.add(Finding(item.key, cls, detail, item.size, item.digest))
 
     def add(self, finding: Finding) -> None:
         """One object of any other class."""

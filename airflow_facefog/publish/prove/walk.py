@@ -48,6 +48,12 @@ def walk(store: Store) -> Iterator[Found]:
         yield from _walk_local(_base(store)) if store.local else _walk_remote(store)
 
 
+def is_unfinished(key: str) -> bool:
+    """Whether a key is that of a temporary file that a dead attempt left."""
+    name = key.rpartition("/")[2]
+    return name.startswith(local_files.TEMP_PREFIX) and name.endswith(local_files.TEMP_SUFFIX)
+
+
 def hash_all(store: Store, found: Iterable[Found], workers: int) -> Iterator[list[Hashed]]:
     """Hash objects in chunks, in the order of ``found``; at most two chunks a thread are under way."""
     threads = workers if store.local else max(workers, REMOTE_THREADS)
