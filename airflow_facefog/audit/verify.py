@@ -25,8 +25,29 @@ from airflow_facefog.audit.verifying.trust import Trust, find_trust
 Deep = Callable[[SealedRun, Executor, Findings], None]
 """What else to check of each run whose parts are intact."""
 
-Witness = Callable[[Ledger, Collection[Name], Findings], Iterable[Trace]]
-"""Traces of sealed runs that lie elsewhere (SQL, destinations). Is told the readable runs and those never sealed."""
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the audit itself says, for comparison with what lies outside of it.
+
+    ``ledger``: entries and runs that can be read; ``sealed``: every run that has a manifest or a chain entry, also a
+    damaged one; ``intact``: runs whose parts were read and are right; ``unsealed``: runs that were planned only.
+    """
+
+    ledger: Ledger = field(repr=False)
+    sealed: frozenset[Name] = field(repr=False)
+    intact: frozenset[Name] = field(repr=False)
+    unsealed: frozenset[Name] = field(repr=False)
+
+    @property
+    def intact_ledger(self) -> Ledger:
+        """The ledger without runs that are damaged or were not read."""
+        runs = tuple(run for run in self.ledger.runs if (run.run_key, run.generation) in self.intact)
+        return Ledger(self.ledger.entries, runs)
+
+
+Witness = Callable[[Known, Findings], Iterable[Trace]]
+"""Compares what lies elsewhere (SQL, destinations) and returns its traces of sealed runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,26 +106,27 @@ def verify(
         homes = survey(audit, links.entries, findings)
         scope = Scope(audit, links, trust, findings, options.since)
         checked = list(pool.map(lambda home: check_home(scope, home), homes))
-        ledger = _ledger(links, checked)
         work = unsealed_work(audit, checked)
+        known = _known(links, checked, work)
         if not checked and not links.found:
             findings.add(Code.NOT_CHECKED, "runs", "there is no sealed run and no chain: nothing was verified")
-        traces = witness(ledger, work, findings) if witness else ()
+        traces = witness(known, findings) if witness else ()
         judge_seals(audit, checked, work, traces, links, findings)
         _judge_unsigned(links, checked, findings, require=options.require_signed)
-        intact = {found.home.run for found in checked if found.run and set(found.intact) == set(found.run.parts)}
-        for run in ledger.runs if deep else ():
-            if deep and (run.run_key, run.generation) in intact:
+        for run in known.intact_ledger.runs if deep else ():
+            if deep:
                 deep(run, pool, findings)
     parts = [part for found in checked for part in found.intact.values()]
-    return Report(findings, links, trust, ledger, len(parts), sum(part.bytes for part in parts))
+    return Report(findings, links, trust, known.ledger, len(parts), sum(part.bytes for part in parts))
 
 
-def _ledger(links: Links, checked: Iterable[Checked]) -> Ledger:
+def _known(links: Links, checked: Iterable[Checked], work: Iterable[Name]) -> Known:
     """Runs whose manifest can be read and was not changed: what a forged one names is not followed."""
-    kept = [found.run for found in checked if found.run and found.manifest and not found.manifest.forged]
-    runs = sorted(kept, key=lambda run: (run.seq is None, run.seq or 0))
-    return Ledger(tuple(links.entries), tuple(runs))
+    readable = [found for found in checked if found.run and found.manifest and not found.manifest.forged]
+    runs = sorted((found.run for found in readable if found.run), key=lambda run: (run.seq is None, run.seq or 0))
+    sealed = (found.home.run for found in checked if found.home.entry or found.home.manifest_key in found.home.files)
+    intact = (found.home.run for found in readable if found.run and set(found.intact) == set(found.run.parts))
+    return Known(Ledger(tuple(links.entries), tuple(runs)), frozenset(sealed), frozenset(intact), frozenset(work))
 
 
 def _judge_unsigned(links: Links, checked: Sequence[Checked], findings: Findings, *, require: bool) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +17,9 @@ from airflow_facefog.job.model import Place, RootOpener, open_root_plain
 from airflow_facefog.job.plan import open_store
 
 if TYPE_CHECKING:
-    from airflow_facefog.audit.ledger import Ledger, SealedRun
+    from airflow_facefog.audit.ledger import SealedRun
     from airflow_facefog.audit.sql import SqlSink
+    from airflow_facefog.audit.verify import Known
     from airflow_facefog.audit.verifying.findings import Findings
     from airflow_facefog.audit.verifying.seals import Trace
     from airflow_facefog.job.verify_destinations import Destinations
@@ -68,7 +69,7 @@ def verify_audit(
     if request.audit.is_local and not Path(request.audit.local_path).is_dir():
         raise ConfigurationError("there is no such audit folder; a wrong path must not look verified")
     audit = open_store(request.audit, open_root)
-    outside = _Outside(audit, Destinations(audit, open_root), request.deep, options.threads)
+    outside = _Outside(audit, Destinations(audit, open_root), sql, request.deep, options.threads)
     report = verify(audit, options, outside.traces, outside.check_run if request.deep else None)
     return report.to_json()
 
@@ -98,17 +99,16 @@ class _Outside:
 
     audit: Store
     destinations: Destinations
+    sql: SqlSink | None
     deep: bool
     threads: int
 
-    def traces(
-        self, ledger: Ledger, unsealed: Collection[tuple[str, int]], findings: Findings
-    ) -> Iterable[Trace]:  # fmt: skip
-        """Runs that consumers were shown; with ``deep`` the snapshots' parts are checked on the way."""
+    def traces(self, known: Known, findings: Findings) -> Iterable[Trace]:
+        """Runs that consumers were shown or that SQL holds; with ``deep`` snapshots are checked on the way."""
         from airflow_facefog.job import verify_destinations as there
 
         found: list[Trace] = []
-        for (uri, dataset), home in there.datasets_of(self.audit, ledger.runs, unsealed).items():
+        for (uri, dataset), home in there.datasets_of(self.audit, known.ledger.runs, known.unsealed).items():
             store = self.destinations.of(uri, home, findings, self._code)
             if store is None:
                 continue
@@ -118,7 +118,7 @@ class _Outside:
                     there.check_snapshots(store, dataset, findings)
             except ConfigurationError as error:
                 findings.add(self._code, uri, str(error))
-        return found
+        return found if self.sql is None else [*found, *_compare_sql(self.audit, known, self.sql, findings)]
 
     def check_run(self, run: SealedRun, pool: Executor, findings: Findings) -> None:
         """Leaves of a run, and its published objects."""
@@ -135,3 +135,23 @@ class _Outside:
         from airflow_facefog.audit.verifying.findings import Code
 
         return Code.DESTINATION_UNREACHABLE if self.deep else Code.NOT_CHECKED
+
+
+def _compare_sql(audit: Store, known: Known, sql: SqlSink, findings: Findings) -> list[Trace]:
+    """SQL = Parquet, for runs whose parts are right (others were named). Runs that only SQL calls sealed are traces."""
+    from airflow_facefog.audit.schema import RUN
+    from airflow_facefog.audit.sql_compare import differences
+    from airflow_facefog.audit.verifying.findings import Code
+    from airflow_facefog.audit.verifying.seals import Trace
+
+    traces = []
+    for found in differences(audit, known.intact_ledger, sql):
+        run = (found.run_key, found.generation)
+        where = f"sql:{found.table}/{found.run_key}/{found.generation}"
+        if run in known.sealed and run not in known.intact:
+            continue
+        if run not in known.sealed and found.table == RUN.name:
+            traces.append(Trace(run, where))
+        else:
+            findings.add(Code.SQL_DIFFERS, where, found.detail)
+    return traces

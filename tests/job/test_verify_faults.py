@@ -16,6 +16,7 @@ from verifykit import Record, build, copies, said
 
 from airflow_facefog.audit.parquet import from_parquet, to_parquet
 from airflow_facefog.audit.sealed import SigningKey, canonical
+from airflow_facefog.audit.sql import SqlSink
 
 PARTS = ("image", "detection", "intent", "leaf")
 THIRD = "chain/0000000003.json"
@@ -446,3 +447,67 @@ def test_any_flipped_byte_is_named(pristine: Record, data: st.DataObject) -> Non
         pristine.path(key).write_bytes(before)
     named = said(result) | (said(result, "notice") if key.endswith("run.parquet") else set())
     assert key in {name for _, name in named}
+
+
+# ------------------------------------------------------------------ SQL
+
+
+@pytest.fixture
+def sql(pristine: Record, tmp_path: Path) -> Iterator[SqlSink]:
+    """A copy of the SQL audit."""
+    shutil.copy(pristine.root.parent / "facefog.db", tmp_path / "copy.db")
+    sink = SqlSink(f"sqlite:///{tmp_path}/copy.db")
+    yield sink
+    sink.close()
+
+
+def execute(sink: SqlSink, statement: str) -> None:
+    """Change the database as somebody with its password could."""
+    with sink.engine.begin() as connection:
+        connection.exec_driver_sql(statement)
+
+
+def place_in_sql(record: Record, table: str, seq: int = 2) -> str:
+    """How a run's rows in SQL are named."""
+    return f"sql:{table}/{record.home(seq).removeprefix('runs/')}"
+
+
+def test_sql_that_says_the_same(record: Record, sql: SqlSink) -> None:
+    """The rows that finalise wrote are those of the parts."""
+    assert record.verify(sql=sql)["findings"] == []
+
+
+@pytest.mark.parametrize(
+    ("table", "change"),
+    [
+        ("facefog_image", "DELETE FROM facefog_image WHERE rowid = (SELECT min(rowid) FROM facefog_image WHERE RUN)"),
+        ("facefog_detection", "DELETE FROM facefog_detection WHERE RUN"),
+        ("facefog_image", "UPDATE facefog_image SET width = width + 1 WHERE n_detections = 0 AND RUN"),
+        ("facefog_detection", "UPDATE facefog_detection SET confidence = confidence + 1e-9 WHERE RUN"),
+        ("facefog_run", "UPDATE facefog_run SET policy_name = 'stricter' WHERE RUN"),
+        ("facefog_run", "DELETE FROM facefog_run WHERE RUN"),
+    ],
+)
+def test_a_dropped_row_or_a_changed_value_in_sql(record: Record, sql: SqlSink, table: str, change: str) -> None:
+    """Table and run are named."""
+    run_key, generation = record.home(2).split("/")[1:]
+    execute(sql, change.replace("RUN", f"run_key = '{run_key}' AND generation = {generation}"))
+    assert ("sql_differs", place_in_sql(record, table)) in said(record.verify(sql=sql))
+
+
+def test_a_removed_run_that_sql_remembers(record: Record, sql: SqlSink) -> None:
+    """Gone from the audit and from what consumers see: the database still has it."""
+    key = record.part("manifest.json", 3)
+    no_rows(record)
+    assert ("run_removed", key) in said(record.verify(sql=sql))
+
+
+def test_a_damaged_part_does_not_hide_what_sql_says_of_other_runs(record: Record, sql: SqlSink) -> None:
+    """Both are named."""
+    key = record.part("image.parquet", 1)
+    record.flip(key)
+    execute(sql, f"DELETE FROM facefog_intent WHERE run_key = '{record.home(2).split('/')[1]}'")
+    assert said(record.verify(sql=sql)) == {
+        ("part_changed", key),
+        ("sql_differs", place_in_sql(record, "facefog_intent")),
+    }
