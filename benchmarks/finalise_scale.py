@@ -28,10 +28,10 @@ from benchmarks.whole import run_whole, scratch, sweep
 JOB_SHARE = 0.02
 LEAF_SHARE = 0.05
 LEAF_STEPS = (
-    ("audit.leaves", "make_leaves"), ("audit.tree", "root"), ("job.sealing", "_elect_salts"),
-    ("job.sealing", "_leaf_part"), ("job.sealing", "_numbered"),
+    ("audit.leaves", "make_leaves"), ("audit.tree", "root"), ("job.sealing", "_leaf_part"),
+    ("job.sealing", "_numbered"),
 )  # fmt: skip
-"""All that a run pays for its salted leaves, but for the writing of two small files."""
+"""All that a run pays for its salted leaves, but for the writing of one small file."""
 
 
 def measure(*, full: bool) -> list[Row]:

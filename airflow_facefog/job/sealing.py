@@ -1,7 +1,7 @@
 """Seal a run: compacted parts, a salted leaf for each image, a signed manifest, an entry in the chain.
 
-Order: salts and parts, then the manifest (put-if-absent: the first of several finalisers wins), then the chain entry. A
-crash in between is made good by the next finalise of the run, or by ``facefog audit seal``. Nothing depends on a clock.
+Order: parts, then the manifest (put-if-absent: the first of several finalisers wins, salts and all), then the chain entry.
+A crash in between is made good by the next finalise of the run, or by ``facefog audit seal``. Nothing depends on a clock.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ FORMAT = "facefog-manifest/2"
 PARTS = ("image", "detection", "intent")
 LEAF = "leaf"
 
-LEFTOVER = r"salt\.bin|(image|detection|intent|leaf)(-[0-9a-f]{16})?\.parquet"
+LEFTOVER = r"(image|detection|intent|leaf)(-[0-9a-f]{16})?\.parquet"
 """What a finaliser writes before the manifest."""
 
 Parts = dict[str, LedgerPart]
@@ -63,11 +63,11 @@ def seal_run(
 
     ``row``: its row of ``facefog_run``. When another finaliser was faster, what that one sealed is returned.
     """
-    from airflow_facefog.audit.leaves import make_leaves
+    from airflow_facefog.audit.leaves import SALT, make_leaves
     from airflow_facefog.audit.tree import ALGORITHM, root
 
     tables = replace(tables, images=_numbered(tables.images))
-    salts = _elect_salts(plan, audit, tables.images.num_rows)
+    salts = secrets.token_bytes(SALT * tables.images.num_rows)
     leaves = make_leaves(tables.images, tables.detections, salts)
     parts = _write_parts(plan, audit, tables, salts, leaves)
     head = chain.read_head(audit)
@@ -93,7 +93,7 @@ def _as_sealed(plan: Plan, audit: Store, tables: Tables, parts: Parts) -> tuple[
 
 
 def chain_run(audit: Store, run: SealedRun, signer: SigningKey | None) -> Entry:
-    """The run's chain entry, appended unless it is there. Afterwards its salts lie in the leaf part only."""
+    """The run's chain entry, appended unless it is there. Afterwards no part lies about that was not sealed."""
     manifest = {"key": run.manifest_key, "sha256": run.manifest_sha256}
     body = {
         "kind": chain.RUN, "run_key": run.run_key, "generation": run.generation, "manifest": manifest,
@@ -156,7 +156,7 @@ def _write_part(audit: Store, home: str, name: str, data: bytes, rows: int) -> L
 
 
 def _tidy(audit: Store, run: SealedRun) -> None:
-    """Remove what finalisers left that did not seal this run, and the salts: the leaf part has them, for an erasure to remove."""
+    """Remove parts of finalisers that did not seal this run: other salts, or rows that were erased meanwhile."""
     named = {part["key"] for part in run.manifest["parts"].values()}
     for key in audit.list(f"runs/{run.home}"):
         if re.fullmatch(LEFTOVER, key.removeprefix(f"runs/{run.home}/")) and key not in named:
@@ -168,24 +168,6 @@ def _numbered(images: Any) -> Any:
 
     index = images.schema.get_field_index("leaf_idx")
     return images.set_column(index, images.schema.field(index), pa.array(range(images.num_rows), pa.int64()))
-
-
-def _elect_salts(plan: Plan, audit: Store, count: int) -> bytes:
-    """16 random bytes for each image; of several finalisers the first one's count."""
-    from airflow_facefog.audit.leaves import SALT
-
-    key = _salt_key(plan.home)
-    while (salts := audit.get(key)) is None:
-        made = secrets.token_bytes(SALT * count)
-        if audit.create(key, made):
-            return made
-    if len(salts) != SALT * count:
-        raise LedgerError(f"{key} does not hold a salt for each of {count} images; it was changed: delete it")
-    return salts
-
-
-def _salt_key(home: str) -> str:
-    return f"runs/{home}/salt.bin"
 
 
 def _write_parts(plan: Plan, audit: Store, tables: Tables, salts: bytes, leaves: bytes) -> Parts:

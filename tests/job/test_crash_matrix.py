@@ -18,8 +18,8 @@ from airflow_facefog.publish.store import Store
 BATCHES = {"batch_images": 3}
 PLAN_WRITES = 5  # dataset.json, two batch files, plan.json, the source table
 BATCH_WRITES = 8  # started, intent, 3 objects, image part, detection part, commit; then ``ended``
-FINAL_WRITES = 13
-"""Salts, 4 parts, manifest, chain entry, run row, part, delta, snapshot, latest.json, committed.json; SQL is one transaction."""
+FINAL_WRITES = 12
+"""4 parts, manifest, chain entry, run row, part, delta, snapshot, latest.json, committed.json; SQL is one transaction."""
 WRITES = PLAN_WRITES + 2 * (BATCH_WRITES + 1) + FINAL_WRITES
 
 AFTER = {
@@ -62,15 +62,15 @@ def test_the_matrix_knows_every_write(calm: World) -> None:
     batch = ["audit/intents"] * 2 + ["clean/data"] * 3 + ["audit/intents"] * 2 + ["audit/commits", "audit/intents"]
     assert kinds[PLAN_WRITES : PLAN_WRITES + 18] == batch * 2
     names = [path.name for path in paths[PLAN_WRITES + 18 :]]
-    assert names[:8] == [
-        "salt.bin", "image.parquet", "detection.parquet", "intent.parquet", "leaf.parquet", "manifest.json",
+    assert names[:7] == [
+        "image.parquet", "detection.parquet", "intent.parquet", "leaf.parquet", "manifest.json",
         "0000000001.json", "run.parquet",
     ]  # fmt: skip
     chosen = {name: "/".join(paths[number - 1].parts[-2:]) for name, number in AFTER.items()}
     assert chosen["seal"].endswith("/manifest.json")
     assert (chosen["chain"], chosen["snapshot"]) == ("chain/0000000001.json", "snapshots/0000000001.json")
     assert paths[AFTER["intent"] - 1].name == "intent-0000.parquet"
-    assert names[8:] == [
+    assert names[7:] == [
         "part.parquet", "delta-0000000001.parquet", "0000000001.json", "latest.json", "committed.json",
     ]  # fmt: skip
 
@@ -93,4 +93,4 @@ def test_a_killed_run_is_finished_by_a_retry(calm: World, tmp_path: Path, number
     assert sql_rows(world) == sql_rows(calm)
     (run,) = open_ledger(Store(UPath(world.audit))).runs
     assert (run.seq, result["chain_seq"]) == (1, 1)
-    assert not list(world.audit.rglob("salt.bin"))
+    assert len(list(world.audit.glob("runs/*/*/*.parquet"))) == 5

@@ -101,7 +101,7 @@ def make_old(world: World) -> None:
 
 
 def test_a_sealed_run_is_what_its_manifest_says(world: World) -> None:
-    """Signed, canonical, every part with hash and size, a leaf for each row; the salts lie in the leaf part only."""
+    """Signed, canonical, every part with hash and size, a leaf for each row."""
     result = do_final(ready(world))
     folder = folder_of(world)
     manifest = sealed.read_sealed((folder / "manifest.json").read_bytes(), sealing.FORMAT)
@@ -120,7 +120,6 @@ def test_a_sealed_run_is_what_its_manifest_says(world: World) -> None:
     hashes = [leaf["leaf"] for leaf in leaves]
     assert manifest["tree"] == {"algorithm": "rfc6962-sha256", "root": root(hashes).hex(), "size": 3}
     assert root_from_proof(hashes[1], 1, 3, proof_of(hashes, 1)).hex() == manifest["tree"]["root"]
-    assert not list(world.audit.rglob("salt.bin"))
     assert (world.audit / f"keys/{KEY.key_id}.pem").read_bytes() == KEY.public.pem
 
 
@@ -165,7 +164,7 @@ def finalise_into(plan: str, answer: str) -> None:
 
 
 def test_two_processes_that_finalise_at_once_seal_one_manifest(world: World, tmp_path: Path) -> None:
-    """They elect the same salts, agree on every byte and share one chain entry."""
+    """All take the salts, the signature and the chain entry of the first; what the others wrote is gone."""
     plan = ready(world)
     answers = [tmp_path / f"{n}.json" for n in range(3)]
     running = [process(finalise_into, plan, str(answer)) for answer in answers]
@@ -174,7 +173,7 @@ def test_two_processes_that_finalise_at_once_seal_one_manifest(world: World, tmp
     assert results[0] == results[1] == results[2]
     assert len(open_ledger(store(world)).entries) == 1
     assert sealing.seal_outsiders(store(world), None)["damaged"] == []
-    assert not list(world.audit.rglob("salt.bin"))
+    assert len(list(folder_of(world).iterdir())) == 6
 
 
 def test_many_runs_end_in_one_chain(world: World) -> None:
@@ -322,16 +321,6 @@ def test_a_retry_over_a_damaged_audit_publishes_nothing_new(world: World, gone: 
     with pytest.raises(LedgerError, match=r"chain entry 1|image\.parquet is missing or does not hold"):
         do_final(plan)
     assert files(world.clean, world.audit / "runs") == before
-
-
-def test_salts_that_were_cut_are_refused(world: World) -> None:
-    """A salt file of another length would leave rows without a salt."""
-    plan = ready(world)
-    home = plan.removesuffix("/plan.json").rpartition("/plans/")[2]
-    store(world).create(f"runs/{home}/salt.bin", b"x" * 16)
-    with pytest.raises(LedgerError, match="salt for each of 3"):
-        do_final(plan)
-    assert shown(world) == {}
 
 
 def test_expired_rows_are_not_published_again(world: World) -> None:
