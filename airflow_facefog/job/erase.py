@@ -96,9 +96,11 @@ def erase_images(
     _check_destinations(case, open_root, options)
     total: Counter[str] = Counter()
     done: Result = {}
+    left = case
     for _ in range(TRIES):
-        done = _erase(store, wanted, keys, options, open_root, signer, sql, total)
-        if not _open(store, wanted, keys, options).trace.rows:
+        done = _erase(store, left, wanted, options, open_root, signer, sql, total)
+        left = _open(store, wanted, keys, options)
+        if not left.trace.rows:
             break
     store.delete(journal_key(case.request_id))
     return {**_about(case), **done, **total}
@@ -119,15 +121,14 @@ def _open(store: Store, wanted: Wanted, keys: KeyRing, options: EraseOptions) ->
 
 
 def _erase(
-    store: Store, wanted: Wanted, keys: KeyRing, options: EraseOptions, open_root: RootOpener,
+    store: Store, first: Case, wanted: Wanted, options: EraseOptions, open_root: RootOpener,
     signer: SigningKey | None, sql: SqlSink | None, total: Counter[str],
 ) -> Result:  # fmt: skip
     """All steps once. ``total`` gets what they removed."""
     from airflow_facefog.audit.tombstones import raise_tombstones
 
-    first = _open(store, wanted, keys, options)
-    total["tombstones"] += raise_tombstones(store, keys, first.subject.image_ids, first.request_id)
-    case = _open(store, wanted, keys, options)  # a run that was sealed before the tombstone is seen now
+    total["tombstones"] += raise_tombstones(store, first.keys, first.subject.image_ids, first.request_id)
+    case = _open(store, wanted, first.keys, options)  # a run that was sealed before the tombstone is seen now
     hosts = recipients(store, case.subject)
     case = keep_journal(store, case, open_root, frozenset(erase_raw.find(store, case)))
     datasets = _withdraw(case, open_root)

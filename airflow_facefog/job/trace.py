@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from airflow_facefog.core.errors import ConfigurationError
@@ -30,17 +30,18 @@ INTENT_COLUMNS = ("run_key", "generation", "source_ref", "image_id", "output_key
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What was asked for. ``ids``: of unknown kind. Prints nothing of it."""
+    """What was asked for. ``ids``: of unknown kind; ``outputs``: sha256 of files, which may be published ones."""
 
     image_ids: frozenset[str] = field(default=frozenset(), repr=False)
     source_refs: frozenset[str] = field(default=frozenset(), repr=False)
     ids: frozenset[str] = field(default=frozenset(), repr=False)
     uris: frozenset[str] = field(default=frozenset(), repr=False)
+    outputs: frozenset[str] = field(default=frozenset(), repr=False)
 
     @property
     def tokens(self) -> list[str]:
         """All of it, sorted."""
-        return sorted(self.image_ids | self.source_refs | self.ids | self.uris)
+        return sorted(self.image_ids | self.source_refs | self.ids | self.uris | self.outputs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +100,7 @@ def read_wanted(images: Sequence[str], keys: KeyRing, open_root: RootOpener = op
     parts = [_one(text, keys) for text in images]
     if not parts:
         raise ConfigurationError("no image is named; give a file, a URI or an id of 64 hex digits")
-    names = ("image_ids", "source_refs", "ids", "uris")
+    names = ("image_ids", "source_refs", "ids", "uris", "outputs")
     return Wanted(*(frozenset().union(*(getattr(part, name) for part in parts)) for name in names))
 
 
@@ -115,8 +116,8 @@ def _one(text: str, keys: KeyRing) -> Wanted:
             data = file.read()
     except OSError:  # gone already: its name is enough
         return named
-    ids = frozenset({hashlib.sha256(data).hexdigest()}) - {keys.image_id(data)}
-    return Wanted(frozenset({keys.image_id(data)}), named.source_refs, ids, named.uris)
+    digest = frozenset({hashlib.sha256(data).hexdigest()})
+    return replace(named, image_ids=frozenset({keys.image_id(data)}), outputs=digest)
 
 
 def trace(audit: Store, ledger: Ledger, wanted: Wanted, keys: KeyRing, known: Subject = NOTHING) -> Trace:
@@ -137,7 +138,7 @@ def trace(audit: Store, ledger: Ledger, wanted: Wanted, keys: KeyRing, known: Su
     shared: set[str] = set()
     objects: set[tuple[str, str]] = set()
     keys_found = {row.output_key for row in rows if row.output_key}
-    for table in _tables(audit, ledger):
+    for table in _tables(audit, ledger) if rows else ():
         others = _invert(table, subject.about(table))
         shared.update(_refs(others, subject))
         objects.update(_outputs(others, keys_found, places))
@@ -146,27 +147,30 @@ def trace(audit: Store, ledger: Ledger, wanted: Wanted, keys: KeyRing, known: Su
 
 
 def _subject(audit: Store, ledger: Ledger, wanted: Wanted, keys: KeyRing, known: Subject) -> Subject:
-    """From what was asked for to pictures and sources: two looks, because a row found late may name a picture."""
-    sources = wanted.source_refs | _sources_of_items(audit, ledger, wanted.ids, keys)
+    """From what was asked for to pictures, and from these to the sources that held them."""
     image_ids = set(wanted.image_ids | known.image_ids)
-    explicit = set(sources | known.sources)
+    explicit = set(wanted.source_refs | known.sources)
+    left = set(wanted.ids)
     for table in _tables(audit, ledger):
-        image_ids.update(_named(table, "image_id", "image_id", wanted.ids))
+        for name, values in (("image_id", wanted.ids), ("output_sha256", wanted.ids | wanted.outputs)):
+            image_ids.update(_named(table, name, "image_id", values))
+            left.difference_update(_named(table, name, name, left))
         explicit.update(_named(table, "source_ref", "source_ref", wanted.ids))
-        image_ids.update(_named(table, "output_sha256", "image_id", wanted.ids))
+        image_ids.update(_named(table, "source_ref", "image_id", explicit))
         if "output_uri" in table.column_names:
             image_ids.update(_named(table, "output_uri", "image_id", wanted.uris))
+    if left - explicit:
+        sources = _sources_of_items(audit, ledger, left, keys)
+        explicit |= sources
+        for table in _tables(audit, ledger) if sources else ():
+            image_ids.update(_named(table, "source_ref", "image_id", sources))
     seen = set(known.seen)
-    for table in _tables(audit, ledger):
-        image_ids.update(_named(table, "source_ref", "image_id", explicit))
     for table in _tables(audit, ledger):
         seen.update(_named(table, "image_id", "source_ref", image_ids))
     return Subject(frozenset(image_ids), frozenset(explicit), frozenset(seen))
 
 
-def _sources_of_items(audit: Store, ledger: Ledger, ids: frozenset[str], keys: KeyRing) -> set[str]:
-    if not ids:
-        return set()
+def _sources_of_items(audit: Store, ledger: Ledger, ids: set[str], keys: KeyRing) -> set[str]:
     refs = {ref for table in _tables(audit, ledger) for ref in table["source_ref"].unique().to_pylist()}
     return {ref for ref in refs if keys.item_id(ref) in ids}
 
