@@ -47,6 +47,7 @@ def prove(
     no_key: Annotated[bool, typer.Option("--no-key", help="Without master key: raw images go unrecognised.")] = False,
     public_key: PublicKeyOption = None,
     head: HeadOption = None,
+    require_signed: Annotated[bool, typer.Option("--require-signed", help="An unsigned audit proves nothing.")] = False,
     workers: Annotated[int | None, typer.Option(min=1, help="Threads (default: the CPUs it may use).")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> int:
@@ -62,7 +63,7 @@ def prove(
     for path in filter(None, files.values()):
         _check_apart(path, place)
     request = ProveRequest(
-        place, record, tuple(ignore or ()), read_public_keys(public_key), tuple(head or ()), workers
+        place, record, tuple(ignore or ()), read_public_keys(public_key), tuple(head or ()), require_signed, workers
     )  # fmt: skip
     report = prove_store(request, keys=None if no_key else _keys(place, record))
     _write(report, files)

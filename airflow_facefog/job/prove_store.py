@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 class ProveRequest:
     """What to prove against which audit.
 
-    ``ignore``: globs of keys that are left out and counted; ``*`` also matches ``/``. ``public_keys`` (PEM texts) and
-    ``heads`` ("seq:sha256") as for ``verify_audit``. ``workers``: threads, None for the CPUs that may be used.
+    ``ignore``: globs of keys that are left out and counted; ``*`` also matches ``/``. ``public_keys`` (PEM texts),
+    ``heads`` ("seq:sha256") and ``require_signed`` as for ``verify_audit``. ``workers``: threads, None for the CPUs that may be used.
     """
 
     store: Place
@@ -32,6 +32,7 @@ class ProveRequest:
     ignore: Sequence[str] = ()
     public_keys: Sequence[str] = ()
     heads: Sequence[str] = ()
+    require_signed: bool = False
     workers: int | None = None
 
 
@@ -81,7 +82,10 @@ def prove_store(request: ProveRequest, *, keys: KeyRing | None, open_root: RootO
     _check_there(request.store)
     calm_process()  # raw pictures may be decoded: no core dump
     verified = verify_audit(
-        VerifyRequest(request.audit, request.public_keys, request.heads, threads=request.workers), open_root=open_root
+        VerifyRequest(
+            request.audit, request.public_keys, request.heads, request.require_signed, threads=request.workers
+        ),
+        open_root=open_root,
     )
     audit = open_store(request.audit, open_root)
     raw_check = _check_key(open_ledger(audit), keys)

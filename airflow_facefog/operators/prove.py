@@ -33,6 +33,7 @@ class ProveOperator(BaseOperator):
         They hold object names: keep them as restricted as the audit (templated).
     :param key_conn_id: connection of the master key; without it raw images are not recognised by their bytes (templated).
     :param public_keys: PEM texts of the keys that may have signed the audit (templated).
+    :param require_signed: whether an unsigned audit proves nothing.
     :param ignore: globs of keys to leave out; ``*`` also matches ``/`` (templated).
     :param workers: threads; None for the CPUs that the task may use.
     """
@@ -44,7 +45,7 @@ class ProveOperator(BaseOperator):
 
     def __init__(
         self, *, store: str, audit: str, audit_conn_id: str | None = None, report: str | None = None,
-        key_conn_id: str | None = None, public_keys: Sequence[str] = (), ignore: Sequence[str] = (),
+        key_conn_id: str | None = None, public_keys: Sequence[str] = (), require_signed: bool = False, ignore: Sequence[str] = (),
         workers: int | None = None, **kwargs: Any,
     ) -> None:  # fmt: skip
         super().__init__(**kwargs)
@@ -54,6 +55,7 @@ class ProveOperator(BaseOperator):
         self.report = report
         self.key_conn_id = key_conn_id
         self.public_keys = public_keys
+        self.require_signed = require_signed
         self.ignore = ignore
         self.workers = workers
 
@@ -69,7 +71,9 @@ class ProveOperator(BaseOperator):
         if target is not None:
             check_report(target, store)
         rights = store_rights(self.key_conn_id)
-        request = ProveRequest(store, audit, tuple(self.ignore), tuple(self.public_keys), workers=self.workers)
+        request = ProveRequest(
+            store, audit, tuple(self.ignore), tuple(self.public_keys), (), self.require_signed, self.workers
+        )  # fmt: skip
         proof = prove_store(request, **rights)
         uri = write_report(proof, target, rights["open_root"]) if target is not None else None
         if not proof.clean:
