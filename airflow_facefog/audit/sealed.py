@@ -140,7 +140,7 @@ def read_sealed(data: bytes, *formats: str) -> dict[str, Any]:
     try:
         document = json.loads(data)
         found = document["format"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise LedgerError("a sealed document is not readable; it was damaged or replaced") from None
     if found not in formats:
         raise LedgerError(f"a sealed document has format {str(found)[:40]!r}, not {' or '.join(formats)}")
