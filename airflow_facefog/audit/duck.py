@@ -8,6 +8,7 @@ variables are not visible, nothing is spilled to disk, and only statements of th
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ from airflow_facefog.audit.objects import Objects
 from airflow_facefog.audit.query import TIMEOUT_S, refused, stops
 from airflow_facefog.audit.schema import EGRESS, ERASURE, RUN, SOURCE, TABLES, Table, table
 from airflow_facefog.audit.sealed import LedgerError
+from airflow_facefog.audit.sealed_rows import failed_rows, run_row
 from airflow_facefog.audit.statement import DUCKDB, bind, one_statement
 from airflow_facefog.audit.views import VIEWS
 
@@ -31,26 +33,36 @@ PARTS = ("image", "detection", "intent")
 
 _TYPES = {"integer": "bigint", "flag": "tinyint", "float": "double"}
 
+_NAME = re.compile(r"facefog_\w+")
+_CATALOGUE = re.compile(r"^\s*show\b|information_schema|duckdb_|pg_catalog|sqlite_master", re.IGNORECASE)
+"""A question about which tables there are."""
+
 _GLOB = frozenset("*?[]{}")
 """Characters that DuckDB reads as a pattern in the path of a file."""
 
 
 class Duck:
-    """An in-memory DuckDB over one audit; see ``query.Engine``. ``ledger``: what it was opened with."""
+    """An in-memory DuckDB over one audit; see ``query.Engine``. ``ledger``: what it was opened with.
+
+    A table or view is defined when a question first names it, because defining one opens every part that it reads.
+    """
 
     def __init__(
-        self, connection: DuckDBPyConnection, ledger: Ledger, files: Mapping[str, str], timeout_s: float
-    ) -> None:
+        self, connection: DuckDBPyConnection, ledger: Ledger, files: Mapping[str, str], views: Mapping[str, str],
+        timeout_s: float,
+    ) -> None:  # fmt: skip
         self.connection = connection
         self.ledger = ledger
         self._files = files
+        self._undefined = dict(views)
         self._timeout_s = timeout_s
 
     def stream(self, sql: str, params: Mapping[str, Any] | None = None) -> Stream:
         """See ``query.Engine``."""
         text, values = bind(one_statement(sql), params or {}, DUCKDB)
-        with _faults(), stops(self.connection.interrupt, self._timeout_s):
+        with self._faults(), stops(self.connection.interrupt, self._timeout_s):
             _refuse_all_but_select(self.connection, text)
+            self._define(text)
             self.connection.execute(text, values)
             described = self.connection.description or []
             first = self.connection.fetchmany(CHUNK)
@@ -70,11 +82,48 @@ class Duck:
         """See ``query.Engine``."""
         self.connection.close()
 
+    def define_all(self) -> None:
+        """Define every table and view, for those who use ``connection`` itself. Opens all parts. Raises LedgerError."""
+        with self._faults():
+            for name in list(self._undefined):
+                self._define(name)
+
+    def _define(self, text: str) -> None:
+        names = set(_NAME.findall(text.lower()))
+        if _CATALOGUE.search(text):
+            names |= set(self._undefined)
+        for name in sorted(names & set(self._undefined)):
+            if (sql := self._undefined.pop(name, None)) is None:
+                continue  # a view before it read this one
+            try:
+                self._define(sql)
+                self.connection.execute(sql)
+            except BaseException:
+                self._undefined[name] = sql
+                raise
+
     def _fetch(self, rows: list[Any]) -> Iterator[list[Any]]:
         while rows:
             yield rows
-            with _faults(), stops(self.connection.interrupt, self._timeout_s):
+            with self._faults(), stops(self.connection.interrupt, self._timeout_s):
                 rows = self.connection.fetchmany(CHUNK)
+
+    @contextmanager
+    def _faults(self) -> Iterator[None]:
+        """Turn DuckDB's errors into ours, without the paths that it quotes."""
+        import duckdb
+
+        try:
+            yield
+        except duckdb.Error as error:
+            broken = isinstance(error, duckdb.IOException | duckdb.InternalException | duckdb.FatalException)
+            if broken or any(path in str(error) for path in self._files.values()):
+                raise LedgerError(
+                    "a part of this audit is missing or damaged; `facefog audit verify` names it"
+                ) from None
+            if isinstance(error, duckdb.PermissionException):
+                raise refused("it reaches for a file, a network or a setting; only the audit can be read") from None
+            raise refused(error) from None
 
 
 def open_duck(audit: Objects, ledger: Ledger, timeout_s: float = TIMEOUT_S) -> Duck:
@@ -95,13 +144,11 @@ def open_duck(audit: Objects, ledger: Ledger, timeout_s: float = TIMEOUT_S) -> D
     _close_doors(connection, list(files.values()))
     for name in TABLES:
         connection.execute(_empty(TABLES[name]))
-    for name, found in keys.items():
-        _view(connection, TABLES[name], [files[key] for key in found])
     _fill(connection, RUN, _run_rows(audit, ledger))
     _fill(connection, ERASURE, erasure_rows(ledger.entries))
-    for view in VIEWS:
-        connection.execute(view.create_sql)
-    return Duck(connection, ledger, files, timeout_s)
+    views = {name: _create(TABLES[name], [files[key] for key in found]) for name, found in keys.items()}
+    views |= {view.name: view.create_sql for view in VIEWS}
+    return Duck(connection, ledger, files, views, timeout_s)
 
 
 def _close_doors(connection: DuckDBPyConnection, paths: list[str]) -> None:
@@ -148,13 +195,13 @@ def _select(described: Table, paths: Sequence[str]) -> str:
     return f"{empty} union all by name select * from read_parquet({_list(paths)}, union_by_name = true)"
 
 
-def _view(connection: DuckDBPyConnection, described: Table, paths: Sequence[str]) -> None:
+def _create(described: Table, paths: Sequence[str]) -> str:
     columns = ", ".join(f'q."{name}"' for name in described.column_names)
     rows = f"select {columns} from ({_select(described, paths)}) q"
     if described is SOURCE:  # several plans list a source; SQL holds the newest
         newest = "row_number() over (partition by source_ref order by expires_at desc)"
         rows = f"select {columns} from (select *, {newest} as place from ({rows})) q where q.place = 1"
-    connection.execute(f"create view {described.name} as {rows}")
+    return f"create view {described.name} as {rows}"
 
 
 def _fill(connection: DuckDBPyConnection, described: Table, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -175,30 +222,9 @@ def _fill(connection: DuckDBPyConnection, described: Table, rows: Sequence[Mappi
 
 def _run_rows(audit: Objects, ledger: Ledger) -> list[dict[str, Any]]:
     """Rows of sealed runs from their manifests, and those of runs that failed."""
-    from airflow_facefog.audit.parquet import from_parquet
-
-    sealed = {f"runs/{run.home}/run.parquet" for run in ledger.runs}
-    rows = [{**run.row, "manifest_uri": audit.uri(run.manifest_key)} for run in ledger.runs]
-    for key in audit.list("runs"):
-        if key.endswith("/run.parquet") and key.count("/") == 3 and key not in sealed:
-            rows += from_parquet(RUN.name, audit.read(key))
+    rows = [*(run_row(audit, run) for run in ledger.runs), *failed_rows(audit)]
     return [{name: row.get(name) for name in RUN.column_names} for row in rows]
 
 
 def _list(paths: Sequence[str]) -> str:
     return "[" + ", ".join("'" + path.replace("'", "''") + "'" for path in paths) + "]"
-
-
-@contextmanager
-def _faults() -> Iterator[None]:
-    """Turn DuckDB's errors into ours, without the paths that it quotes."""
-    import duckdb
-
-    try:
-        yield
-    except duckdb.PermissionException:
-        raise refused("it reaches for a file, a network or a setting; only the audit's tables can be read") from None
-    except (duckdb.IOException, duckdb.InternalException, duckdb.FatalException):
-        raise LedgerError("a part of this audit is missing or damaged; `facefog audit verify` names it") from None
-    except duckdb.Error as error:
-        raise refused(error) from None

@@ -24,6 +24,9 @@ TIMEOUT_S = 300.0
 MESSAGE = 300
 """Characters of a database's message that are shown."""
 
+NOT_THERE = ("08", "53", "57", "58")
+"""SQLSTATE classes of PostgreSQL: connection lost, out of resources, shut down by its operator, system error."""
+
 
 class Engine(Protocol):
     """What answers questions to one audit. Not thread-safe; a stream ends with the next question."""
@@ -132,12 +135,13 @@ class Postgres:
     """One PostgreSQL database through psycopg 3."""
 
     def __init__(self, engine: SqlAlchemyEngine, timeout_s: float = TIMEOUT_S) -> None:
+        import psycopg
         from sqlalchemy import exc
 
         self._engine, self._timeout_ms = engine, int(timeout_s * 1000)
         try:
             self._pooled = engine.raw_connection()
-        except exc.SQLAlchemyError as error:
+        except (exc.SQLAlchemyError, psycopg.Error) as error:
             name = type(getattr(error, "orig", None) or error).__name__
             raise StoreError(
                 f"the audit's database does not answer: {name}; check the URL, retry when it is up"
@@ -187,11 +191,10 @@ class Postgres:
         except psycopg.errors.QueryCanceled:
             self._connection.rollback()
             raise too_long(self._timeout_ms / 1000) from None
-        except psycopg.OperationalError as error:
-            raise StoreError(
-                f"the audit's database does not answer: {type(error).__name__}; retry when it is up"
-            ) from None
         except psycopg.Error as error:
+            if self._connection.closed or (error.sqlstate or "08")[:2] in NOT_THERE:
+                name = type(error).__name__
+                raise StoreError(f"the audit's database does not answer: {name}; retry when it is up") from None
             self._connection.rollback()
             raise refused(error.diag.message_primary or type(error).__name__) from None
 

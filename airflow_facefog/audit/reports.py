@@ -84,7 +84,9 @@ def _value(report: str, param: Param, given: Any) -> Any:
             return int(given)
         if param.kind == "number":
             return float(given)
-        return utc(str(given)) if param.kind == "time" and given != param.default else given
+        if param.kind == "time" and given not in (SINCE.default, UNTIL.default):
+            return datetime.now(UTC).isoformat() if given == "now" else utc(str(given))
+        return given
     except ValueError:
         example = {"integer": "100", "number": "0.05", "time": "2026-11-23 or 2026-11-23T06:00:00+01:00"}[param.kind]
         raise ConfigurationError(f"{param.name} is not a {param.kind}; write it like {example}") from None
@@ -139,7 +141,7 @@ def _span(column: str) -> str:
 
 IMAGE = Param("image", "text", None, "an image_id or source_ref, 64 hex digits")
 WHERE_IMAGE = "where v.image_id = :image or v.source_ref = :image"
-AT = Param("at", "time", None, "when; the default is now")
+AT = Param("at", "time", "now", "a day or time (UTC)")
 WITHIN = Param("within", "number", 0.05, "distance from the threshold, 0..0.05")
 
 _ALL = (

@@ -33,6 +33,8 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.
 def asking(audit: str | None, sql: str | None, timeout: float = TIMEOUT_S) -> Iterator[OpenAudit]:
     """The audit that the options name."""
     with open_audit(Place.parse(audit) if audit else None, sql, timeout_s=timeout) as opened:
+        if opened.ledger is not None and not opened.ledger.runs:
+            say("no sealed run is recorded here")
         yield opened
 
 

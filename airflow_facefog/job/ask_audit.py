@@ -67,9 +67,14 @@ def open_audit(
 
 
 def check_audit(opened: OpenAudit, names: Sequence[str] = (), options: CheckOptions | None = None) -> Row:
-    """Ask named checks; see ``audit.checks.run_checks``."""
+    """Ask named checks; see ``audit.checks.run_checks``.
+
+    Raises ConfigurationError also when no run is recorded at all: a gate that looks at the wrong place must not open.
+    """
     from airflow_facefog.audit.checks import Asked, CheckOptions, run_checks
 
+    if not opened.engine.ask("select 1 from facefog_run limit 1").rows:
+        raise ConfigurationError("no run is recorded here, so there is nothing to check; is this the audit's place?")
     return run_checks(Asked(opened.engine, opened.store, opened.ledger, options or CheckOptions()), names)
 
 
