@@ -15,6 +15,9 @@ from airflow_facefog.audit.sealed import LedgerError
 CODES = 2**62
 """Combinations that one int64 can tell apart; above, they are numbered anew."""
 
+SMALL = 2**16
+"""Combinations that are numbered through a table that stays in the processor's cache, not through a hash table."""
+
 CODE = "code"
 
 
@@ -24,7 +27,7 @@ class Encoded:
     ``texts[at[i]:at[i + 1]]`` (``at``: int64 array of rows + 1)."""
 
     fixed: Any
-    texts: memoryview
+    texts: bytes
     at: Any
 
 
@@ -101,7 +104,9 @@ def one_chunk(column: Any) -> Any:
     """A column as one ``pyarrow.Array``."""
     import pyarrow as pa
 
-    return column.unify_dictionaries().combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    if not isinstance(column, pa.ChunkedArray):
+        return column
+    return column.chunk(0) if column.num_chunks == 1 else column.unify_dictionaries().combine_chunks()
 
 
 def _same(image: Any, detection: Any, codes: Any, found: Any) -> bool:
@@ -137,22 +142,28 @@ def _codes(
         if count < 2:
             continue
         if size * count > CODES:
-            number, size = _renumber(number)
+            number, size = _renumber(number, size)
         number *= count
         number += part
         size *= count
-    number, size = _renumber(number)
+    number, size = _renumber(number, size)
     first = np.zeros(size, np.int64)
     first[number[::-1]] = np.arange(n_rows)[::-1]
     rows = pa.table({name: column.take(pa.array(first)) for name, column in columns.items()}).to_pylist()
     return np.frombuffer(b"".join(map(code, rows)), "V32")[number]
 
 
-def _renumber(numbers: Any) -> tuple[Any, int]:
+def _renumber(numbers: Any, size: int) -> tuple[Any, int]:
+    """The same distinction by numbers without gaps. ``numbers``: 0 up to ``size``, exclusive."""
+    import numpy as np
     import pyarrow as pa
 
-    coded = pa.array(numbers).dictionary_encode()
-    return coded.indices.to_numpy(zero_copy_only=False).astype("i8"), len(coded.dictionary)
+    if size > SMALL:
+        coded = pa.array(numbers).dictionary_encode()
+        return coded.indices.to_numpy(zero_copy_only=False).astype("i8"), len(coded.dictionary)
+    used = np.zeros(size, bool)
+    used[numbers] = True
+    return (np.cumsum(used) - 1)[numbers], int(used.sum())
 
 
 def _presence(column: Any) -> tuple[Any, int]:
@@ -203,7 +214,7 @@ def _offsets(text: Any) -> Any:
     return np.concatenate(([0], np.cumsum(lengths))).astype(np.int64)
 
 
-def _joined(texts: Sequence[Any], n_rows: int) -> tuple[memoryview, Any]:
+def _joined(texts: Sequence[Any], n_rows: int) -> tuple[bytes, Any]:
     """All texts of a row side by side: one buffer and its offsets."""
     import numpy as np
     import pyarrow as pa
@@ -211,9 +222,9 @@ def _joined(texts: Sequence[Any], n_rows: int) -> tuple[memoryview, Any]:
 
     texts = [text for text in texts if text.null_count < len(text)]
     if not texts:
-        return memoryview(b""), np.zeros(n_rows + 1, np.int64)
+        return b"", np.zeros(n_rows + 1, np.int64)
     whole = [text.fill_null("") for text in texts]
     joined = pc.binary_join_element_wise(*whole, pa.scalar("", pa.large_string())) if len(whole) > 1 else whole[0]
     at = np.frombuffer(joined.buffers()[1], np.int64)[joined.offset : joined.offset + n_rows + 1]
     data = joined.buffers()[2]
-    return memoryview(data) if data is not None else memoryview(b""), at
+    return b"" if data is None else memoryview(data)[at[0] : at[-1]].tobytes(), at - at[0]

@@ -56,6 +56,9 @@ FIXED: Mapping[str, tuple[str, ...]] = {
 EXACT = 2**53
 """From here on, JSON numbers are not exact: such values stand as text."""
 
+AT_ONCE = 16_384
+"""Images whose rows are encoded at the same time: enough to forget the cost of a call, few enough to stay in small memory."""
+
 NAN = struct.pack("<d", math.nan)
 
 
@@ -74,16 +77,20 @@ def make_leaves(images: Any, detections: Any, salts: bytes) -> bytes:
     if len(salts) != SALT * images.num_rows:
         raise ValueError(f"{len(salts)} bytes of salts for {images.num_rows} images; each takes {SALT}")
     detections, starts = match(images, detections, SHARED)
-    before = [
-        ("prefix", "u1", 0),
-        ("salt", "V16", np.ndarray(images.num_rows, "V16", salts)),
-        ("count", "<i8", np.diff(starts)),
-    ]
-    kinds = _kinds(IMAGE, images.column_names, LEFT_OUT)
-    heads = encode(images, kinds, FIXED[IMAGE.name], partial(_code, FIXED[IMAGE.name], kinds), before)
-    kinds = _kinds(DETECTION, detections.column_names, SHARED)
-    rows = encode(detections, kinds, FIXED[DETECTION.name], partial(_code, FIXED[DETECTION.name], kinds))
-    return _hash(heads, rows, starts.tolist())
+    kinds = _kinds(IMAGE, images.column_names, LEFT_OUT), _kinds(DETECTION, detections.column_names, SHARED)
+    codes = partial(_code, FIXED[IMAGE.name], kinds[0]), partial(_code, FIXED[DETECTION.name], kinds[1])
+    found = []
+    for first in range(0, images.num_rows, AT_ONCE):
+        own = starts[first : first + AT_ONCE + 1]
+        before = [
+            ("prefix", "u1", 0),
+            ("salt", "V16", np.frombuffer(salts, "V16")[first : first + AT_ONCE]),
+            ("count", "<i8", np.diff(own)),
+        ]
+        heads = encode(images.slice(first, AT_ONCE), kinds[0], FIXED[IMAGE.name], codes[0], before)
+        rows = encode(detections.slice(own[0], own[-1] - own[0]), kinds[1], FIXED[DETECTION.name], codes[1])
+        found.append(_hash(heads, rows, (own - own[0]).tolist()))
+    return b"".join(found)
 
 
 def leaf_of(image_row: Mapping[str, Any], detection_rows: Sequence[Mapping[str, Any]], salt: bytes) -> bytes:
@@ -136,19 +143,18 @@ def leaf_table(salts: bytes, leaves: bytes) -> Any:
 
 def _hash(heads: Encoded, rows: Encoded, starts: Sequence[int]) -> bytes:
     """One sha256 per image over its slices of the four buffers."""
-    head, row = memoryview(heads.fixed).cast("B"), memoryview(rows.fixed).cast("B")
+    head, row, text = memoryview(heads.fixed).cast("B"), memoryview(rows.fixed).cast("B"), memoryview(heads.texts)
     wide, long = heads.fixed.dtype.itemsize, rows.fixed.dtype.itemsize
     mine, theirs = heads.at.tolist(), rows.at[starts].tolist()
-    sha256, join = hashlib.sha256, b"".join
-    return join(
-        sha256(
-            join((
-                head[i * wide : i * wide + wide], heads.texts[mine[i] : mine[i + 1]],
-                row[start * long : stop * long], rows.texts[theirs[i] : theirs[i + 1]],
-            ))
-        ).digest()
-        for i, (start, stop) in enumerate(pairwise(starts))
-    )  # fmt: skip
+    found, sha256 = [], hashlib.sha256
+    for i, (start, stop) in enumerate(pairwise(starts)):
+        leaf = sha256(head[i * wide : i * wide + wide])
+        leaf.update(text[mine[i] : mine[i + 1]])
+        leaf.update(row[start * long : stop * long])
+        if theirs[i] != theirs[i + 1]:
+            leaf.update(rows.texts[theirs[i] : theirs[i + 1]])
+        found.append(leaf.digest())
+    return b"".join(found)
 
 
 def _kinds(table: Table, names: Iterable[str], left_out: Sequence[str]) -> dict[str, str]:
