@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
-from airflow.sdk.exceptions import AirflowFailException
 
-from airflow_facefog.core.errors import ConfigurationError
+from airflow_facefog.core.errors import ConfigurationError, GateError
 from airflow_facefog.job.model import Place
 from airflow_facefog.job.places import is_inside
 from airflow_facefog.operators.border import fails_cleanly, place, store_rights
@@ -77,7 +76,7 @@ class ProveOperator(BaseOperator):
         proof = prove_store(request, **rights)
         uri = write_report(proof, target, rights["open_root"]) if target is not None else None
         if not proof.clean:
-            raise AirflowFailException(f"the store is not proven: {_wrong(proof)}; report: {uri or 'give report='}")
+            raise GateError(f"the store is not proven: {_wrong(proof)}; report: {uri or 'give report='}")
         return {**proof.summary, "report_uri": uri}
 
 
