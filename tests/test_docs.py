@@ -100,7 +100,9 @@ def test_result_of_run() -> None:
     """The JSON object in docs/cli.md has the keys that ``run --json`` prints."""
     shown = re.search(r"print `\{(\"run_key\".*?)\}`", CLI)
     assert shown is not None
-    assert re.findall(r'"(\w+)"', shown[1]) == ["run_key", *COUNTS, "manifest_uri", "seconds"]
+    assert re.findall(r'"(\w+)"', shown[1]) == [
+        "run_key", *COUNTS, "manifest_uri", "signed", "chain_head", "seconds",
+    ]  # fmt: skip
 
 
 def test_readme_dag_is_short() -> None:
