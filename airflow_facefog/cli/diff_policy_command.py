@@ -42,7 +42,7 @@ class Form(StrEnum):
 
 
 def diff_policy(
-    policy: Annotated[Path, typer.Argument(metavar="NEW.yaml")],
+    policy: Annotated[Path, typer.Argument()],
     audit: Annotated[str, typer.Option(help="The audit.")],
     since: Annotated[str | None, typer.Option(metavar="DATE", help="Images published since then alone (UTC).")] = None,
     run: Annotated[str | None, typer.Option(metavar="RUN_KEY", help="Images that this run published alone.")] = None,
@@ -58,7 +58,7 @@ def diff_policy(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """List the published images that the policy NEW.yaml would change.
+    """List the published images that POLICY (a new .yaml) would change.
 
     Recorded detections are replayed; no image is read. What the record cannot decide is `undecided`, and fogged again.
     """
