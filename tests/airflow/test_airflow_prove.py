@@ -9,17 +9,34 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from airflow.sdk import DAG
 from airflow.sdk.exceptions import AirflowFailException
-from fog_lake import Lake, fog_dag
+from fog_lake import DETECTOR, Lake, xcom
 
+from airflow_facefog.core.keys import KeyRing
+from airflow_facefog.core.policy import FogPolicy
+from airflow_facefog.job.model import Attempt, Place, PlanRequest, RunIdentity
 from airflow_facefog.operators.prove import ProveOperator
+
+PLACES = {"source": "raw", "destination": "clean", "audit": "audit"}
 
 
 @pytest.fixture
-def published(lake: Lake, run_dag: Any) -> Lake:
-    """A lake with three published photos, made by a Dag with the key connection."""
+def published(lake: Lake) -> Lake:
+    """A lake with three published photos, under the key of the connection ``facefog_key``."""
+    from airflow_facefog.job.batch import run_batch
+    from airflow_facefog.job.finalise import finalise
+    from airflow_facefog.job.plan import make_plan
+
     lake.photos(3)
-    assert run_dag(fog_dag("prove_source", lake, key_conn_id="facefog_key")).state == "success"
+    keys = KeyRing.from_master(bytes.fromhex("5a" * 32))
+    places = {name: Place.parse(getattr(lake, path)) for name, path in PLACES.items()}
+    detector = {**DETECTOR, "options": {"control": str(lake.control)}}
+    request = PlanRequest(identity=RunIdentity("d", "r", "t"), policy=FogPolicy(), detector=detector, **places)
+    refs = make_plan(request, keys)
+    for ref in refs:
+        run_batch(ref["plan"], ref["batch"], attempt=Attempt("a"), keys=keys)
+    finalise(refs[0]["plan"], attempt=Attempt("b"), keys=keys)
     return lake
 
 
@@ -65,3 +82,14 @@ def test_its_places_are_templated() -> None:
     made = ProveOperator(task_id="t", store="{{ ds }}", audit="x")
     assert {"store", "audit", "report", "ignore"} <= set(made.template_fields)
     assert all(hasattr(made, name) for name in made.template_fields)
+
+
+def test_a_gate_in_a_dag(published: Lake, run_dag: Any, session: Any) -> None:
+    """The task passes over a clean store and fails the run over one with a foreign object."""
+    with DAG("prove_gate", schedule=None) as dag:
+        operator(published, report=str(published.root / "report"))
+    run = run_dag(dag)
+    assert run.state == "success"
+    assert xcom(session, run, "prove")[0]["clean"] is True
+    (published.clean / "data" / "notes.txt").write_text("hello")
+    assert run_dag(dag).state == "failed"
