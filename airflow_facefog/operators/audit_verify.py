@@ -7,8 +7,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
-from airflow.sdk.exceptions import AirflowFailException
 
+from airflow_facefog.audit.sealed import LedgerError
 from airflow_facefog.operators.border import fails_cleanly, place
 from airflow_facefog.operators.publish import sql_sink
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 RETURNED = ("verified", "signed", "trust", "head", "entries", "runs", "parts", "bytes", "errors", "notices")
 LOGGED = 50
+NAMED_BY_SOURCES = ("object_missing", "object_changed")
 
 
 class AuditVerifyOperator(BaseOperator):
@@ -66,11 +67,19 @@ class AuditVerifyOperator(BaseOperator):
         heads = (self.expect_head,) if self.expect_head else ()
         request = VerifyRequest(where, keys, heads, self.require_signed, self.since, self.deep)
         result = verify_audit(request, open_root=open_root, sql=sql_sink(self.audit_sql_conn_id))
-        for found in result["findings"][:LOGGED]:
-            self.log.warning("%(level)s %(code)s %(object)s: %(detail)s", found)
+        lines = [_line(found) for found in result["findings"][:LOGGED]]
+        for line in lines:
+            self.log.warning("%s", line)
         if not result["verified"]:
-            first = result["findings"][0]
-            raise AirflowFailException(
-                f"the audit does not verify: {result['errors']} errors, first {first['code']} of {first['object']}"
-            )
+            raise LedgerError(f"the audit does not verify: {result['errors']} errors, first: {lines[0]}")
         return {name: result[name] for name in RETURNED}
+
+
+def _line(found: dict[str, str]) -> str:
+    """A finding for a log: keys of published objects may be names of people, and a foreign file may be called anything."""
+    name = (
+        found["object"]
+        if found["code"] not in NAMED_BY_SOURCES
+        else "a published object (`facefog audit verify` names it)"
+    )
+    return "".join(c if c.isprintable() else "?" for c in f"{found['level']} {found['code']} {name}: {found['detail']}")
