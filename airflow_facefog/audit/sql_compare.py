@@ -154,8 +154,7 @@ def _first(table: Table, said: Mapping[tuple[Any, ...], Row], there: Mapping[tup
 
 
 def _text(value: Any) -> str:
-    """Exact, and -0.0 is not 0.0."""
-    return repr(value)
+    return repr(value + 0.0 if isinstance(value, float) else value)
 
 
 def _bucket_numbers(table: Table, batch: Any, key: bytes) -> Iterator[int]:
@@ -170,7 +169,10 @@ def _lines(batch: Any, names: Sequence[str]) -> list[bytes]:
 
     columns = []
     for name in names:
-        text = batch[name].cast(pa.large_string())
+        values = batch[name]
+        if pa.types.is_floating(values.type):
+            values = pc.add(values, 0.0)  # SQLite keeps no sign of zero
+        text = values.cast(pa.large_string())
         columns += [pc.binary_length(text).cast(pa.large_string()), text]
     separator = pa.scalar("\x1f", pa.large_string())
     joined = pc.binary_join_element_wise(*columns, separator, null_handling="replace", null_replacement="")

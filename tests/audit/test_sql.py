@@ -16,8 +16,6 @@ from airflow_facefog.core.errors import ConfigurationError, StoreError
 from airflow_facefog.core.records import DetectionRecord, ImageRecord, IntentRecord
 from airflow_facefog.testing import AuditSinkContract
 
-DATABASES = ["sqlite", "postgresql"]
-
 VALUES = {"text": "t", "json": "{}", "timestamp": "2026-01-01T00:00:00+00:00", "integer": 1, "flag": 1, "float": 0.5}
 
 
@@ -44,15 +42,6 @@ def detection(n: int, index: int, run_key: str = "r1") -> DetectionRecord:
 def intent(n: int, attempt: str = "a", run_key: str = "r1") -> IntentRecord:
     """An intent row."""
     return IntentRecord(run_key, 0, f"s{n}", f"i{n}", attempt, "b", f"data/{'x' * 600}{n}.png", "h", "t")
-
-
-@pytest.fixture(params=DATABASES)
-def sink(request, tmp_path):
-    """A sink on an empty database."""
-    sqlite = request.param == "sqlite"
-    made = SqlSink(f"sqlite:///{tmp_path / 'audit.db'}" if sqlite else request.getfixturevalue("pg_url"))
-    yield made
-    made.close()
 
 
 def rows(sink: SqlSink, statement: str) -> list[tuple[object, ...]]:
