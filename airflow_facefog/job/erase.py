@@ -262,7 +262,8 @@ def _about(case: Case) -> Result:
     runs = {row.run.home for row in case.trace.rows}
     pending = {row.run.home for row in case.trace.rows if not row.run.sealed}
     return {
-        "request_id": case.request_id, "images": len(case.subject.image_ids), "runs": sorted(runs),
+        "request_id": case.request_id, "images": len({row.image_id for row in case.trace.rows if row.image_id}),
+        "runs": sorted(runs),
         "unfinished_runs": sorted(pending), "other_key_ids": list(case.trace.other_key_ids),
     }  # fmt: skip
 

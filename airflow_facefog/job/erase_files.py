@@ -44,6 +44,8 @@ class Files:
     def edits(self, places: list[RunPlace]) -> Iterator[Edit]:
         """Every change that is still to be made, in an order that survives a crash. Reads all work files."""
         for place in places:
+            if place.key_id != self.keys.key_id:
+                continue  # there the same file has other ids: nothing of it can be told
             yield from self._attempts(place)
             yield from self._predictions(place)
             yield from self._lists(place)

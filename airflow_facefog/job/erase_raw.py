@@ -33,9 +33,10 @@ def delete(case: Case, open_root: RootOpener) -> int:
 
 def _planned(audit: Store, case: Case, wanted: frozenset[str]) -> Iterator[File]:
     for place in case.places.values():
-        for key in audit.list(f"plans/{place.home}/batches") if place.source else ():
+        if place.source is None or place.key_id != case.keys.key_id:
+            continue
+        for key in audit.list(f"plans/{place.home}/batches"):
             for name, _, _ in json.loads(audit.read(key))["items"]:
-                assert place.source is not None
                 uri = item_uri(place.source, name)
                 if case.keys.source_ref(uri) in wanted:
                     yield uri, place.source.conn_id

@@ -34,10 +34,10 @@ class Erasures:
     def __repr__(self) -> str:
         return f"Erasures({len(self._stones)})"
 
-    def __contains__(self, image_id: str) -> bool:
+    def __contains__(self, image_id: object) -> bool:
         from airflow_facefog.audit.tombstones import tombstone
 
-        return bool(self._stones) and tombstone(self._keys, image_id) in self._stones
+        return bool(self._stones) and tombstone(self._keys, str(image_id)) in self._stones
 
     def among(self, images: Any) -> list[str]:
         """The image_ids of a table's rows that were erased."""

@@ -39,8 +39,13 @@ class RunPlace:
 
     def key_of(self, output_uri: str | None) -> str | None:
         """The key of an output below the destination as it was called then; None: it lies elsewhere, or nowhere."""
-        start = self.destination.uri.rstrip("/") + "/"
-        return output_uri[len(start) :] if output_uri and output_uri.startswith(start) else None
+        start, path = _path(self.destination.uri) + "/", _path(output_uri or "")
+        return path[len(start) :] if path.startswith(start) else None
+
+
+def _path(uri: str) -> str:
+    """A URI without its scheme: stores spell some their own way (s3a, memory)."""
+    return uri.partition("://")[2].strip("/")
 
 
 def run_places(audit: Store, ledger: Ledger) -> dict[str, RunPlace]:

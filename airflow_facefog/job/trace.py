@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from airflow_facefog.core.errors import ConfigurationError
+from airflow_facefog.job.erased import Erasures
 from airflow_facefog.job.model import Place, RootOpener, open_root_plain
 from airflow_facefog.job.runs import RunPlace, run_places
 
@@ -30,18 +31,22 @@ INTENT_COLUMNS = ("run_key", "generation", "source_ref", "image_id", "output_key
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What was asked for. ``ids``: of unknown kind; ``outputs``: sha256 of files, which may be published ones."""
+    """What was asked for. ``files``: (image_id, sha256) of files that were read; ``ids``: of unknown kind."""
 
-    image_ids: frozenset[str] = field(default=frozenset(), repr=False)
+    files: frozenset[tuple[str, str]] = field(default=frozenset(), repr=False)
     source_refs: frozenset[str] = field(default=frozenset(), repr=False)
     ids: frozenset[str] = field(default=frozenset(), repr=False)
     uris: frozenset[str] = field(default=frozenset(), repr=False)
-    outputs: frozenset[str] = field(default=frozenset(), repr=False)
+
+    @property
+    def image_ids(self) -> frozenset[str]:
+        """Ids of the files, were they raw ones."""
+        return frozenset(image_id for image_id, _ in self.files)
 
     @property
     def tokens(self) -> list[str]:
         """All of it, sorted."""
-        return sorted(self.image_ids | self.source_refs | self.ids | self.uris | self.outputs)
+        return sorted(self.image_ids | self.source_refs | self.ids | self.uris)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +105,7 @@ def read_wanted(images: Sequence[str], keys: KeyRing, open_root: RootOpener = op
     parts = [_one(text, keys) for text in images]
     if not parts:
         raise ConfigurationError("no image is named; give a file, a URI or an id of 64 hex digits")
-    names = ("image_ids", "source_refs", "ids", "uris", "outputs")
+    names = ("files", "source_refs", "ids", "uris")
     return Wanted(*(frozenset().union(*(getattr(part, name) for part in parts)) for name in names))
 
 
@@ -116,8 +121,7 @@ def _one(text: str, keys: KeyRing) -> Wanted:
             data = file.read()
     except OSError:  # gone already: its name is enough
         return named
-    digest = frozenset({hashlib.sha256(data).hexdigest()})
-    return replace(named, image_ids=frozenset({keys.image_id(data)}), outputs=digest)
+    return replace(named, files=frozenset({(keys.image_id(data), hashlib.sha256(data).hexdigest())}))
 
 
 def trace(audit: Store, ledger: Ledger, wanted: Wanted, keys: KeyRing, known: Subject = NOTHING) -> Trace:
@@ -148,29 +152,50 @@ def trace(audit: Store, ledger: Ledger, wanted: Wanted, keys: KeyRing, known: Su
 
 def _subject(audit: Store, ledger: Ledger, wanted: Wanted, keys: KeyRing, known: Subject) -> Subject:
     """From what was asked for to pictures, and from these to the sources that held them."""
-    image_ids = set(wanted.image_ids | known.image_ids)
-    explicit = set(wanted.source_refs | known.sources)
-    left = set(wanted.ids)
+    image_ids, explicit = set(known.image_ids), set(wanted.source_refs | known.sources)
+    hashes = {sha256 for _, sha256 in wanted.files} | wanted.ids
+    met: set[str] = set()
+    published: dict[str, set[str]] = {}
     for table in _tables(audit, ledger):
-        for name, values in (("image_id", wanted.ids), ("output_sha256", wanted.ids | wanted.outputs)):
-            image_ids.update(_named(table, name, "image_id", values))
-            left.difference_update(_named(table, name, name, left))
+        met.update(_named(table, "image_id", "image_id", wanted.ids | wanted.image_ids))
+        _note_outputs(table, hashes, published)
         explicit.update(_named(table, "source_ref", "source_ref", wanted.ids))
         image_ids.update(_named(table, "source_ref", "image_id", explicit))
         if "output_uri" in table.column_names:
             image_ids.update(_named(table, "output_uri", "image_id", wanted.uris))
-    if left - explicit:
-        sources = _sources_of_items(audit, ledger, left, keys)
-        explicit |= sources
-        for table in _tables(audit, ledger) if sources else ():
-            image_ids.update(_named(table, "source_ref", "image_id", sources))
+    image_ids |= _pictures(wanted, met | known.image_ids, published, Erasures(audit, keys))
+    left = wanted.ids - met - explicit - set(published)
+    sources = _sources_of_items(audit, ledger, left, keys) if left else set()
+    for table in _tables(audit, ledger) if sources else ():
+        image_ids.update(_named(table, "source_ref", "image_id", sources))
     seen = set(known.seen)
     for table in _tables(audit, ledger):
         seen.update(_named(table, "image_id", "source_ref", image_ids))
-    return Subject(frozenset(image_ids), frozenset(explicit), frozenset(seen))
+    return Subject(frozenset(image_ids), frozenset(explicit | sources), frozenset(seen))
 
 
-def _sources_of_items(audit: Store, ledger: Ledger, ids: set[str], keys: KeyRing) -> set[str]:
+def _pictures(
+    wanted: Wanted, met: Collection[str], published: Mapping[str, set[str]], erased: Erasures
+) -> set[str]:  # fmt: skip
+    """What files and ids stand for: bytes that were read are a raw picture, also where they equal an output of others
+    (a picture without a face may be published as it was); so are bytes that were erased.
+    """
+    found: set[str] = set()
+    for image_id, sha256 in wanted.files:
+        raw = image_id in met or image_id in erased
+        found |= {image_id} if raw else published.get(sha256, {image_id})
+    for text in wanted.ids:
+        found |= {text} if text in met else set() if text in erased else published.get(text, set())
+    return found
+
+
+def _note_outputs(table: Any, hashes: Iterable[str], published: dict[str, set[str]]) -> None:
+    rows = table.select(["output_sha256", "image_id"]).filter(is_in(table["output_sha256"], hashes))
+    for sha256, image_id in zip(*(column.to_pylist() for column in rows.columns), strict=True):
+        published.setdefault(sha256, set()).add(image_id)
+
+
+def _sources_of_items(audit: Store, ledger: Ledger, ids: frozenset[str], keys: KeyRing) -> set[str]:
     refs = {ref for table in _tables(audit, ledger) for ref in table["source_ref"].unique().to_pylist()}
     return {ref for ref in refs if keys.item_id(ref) in ids}
 
