@@ -5,6 +5,9 @@ made beside it. Images that an earlier run published under the same policy, mode
 
 The connection ``facefog_key`` holds the master key in its password; ``facefog keys new --print`` makes one. Leave
 ``key_conn_id`` out to run without: then whoever holds a photo can ask the audit whether it was processed.
+
+The connection ``facefog_signing_key`` holds the PEM text of the signing key in its password (``facefog keys new
+--signing``); only the publish task reads it. Leave ``signing_conn_id`` out and the audit is sealed unsigned.
 """
 
 from datetime import datetime
@@ -25,6 +28,7 @@ def fog_photos():
         policy="fog_policy.yaml",
         detector="local",
         key_conn_id="facefog_key",
+        signing_conn_id="facefog_signing_key",
         outlets=[Asset("clean_photos")],
     )
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -23,9 +24,11 @@ from rich.table import Table
 from rich.text import Text
 from samples import SAMPLES, write_samples
 
+from airflow_facefog.cli.app import run as facefog
 from airflow_facefog.cli.published import RunImages, newest_run
 from airflow_facefog.job.model import Place
 from airflow_facefog.keyfile import find_or_create_key
+from airflow_facefog.signing_keyfile import create_signing_key
 
 ROOT = Path(__file__).resolve().parent.parent
 HOME = ROOT / "build" / "demo"
@@ -34,9 +37,14 @@ LOG = HOME / "airflow.log"
 DAG_FILE, DAG_ID = ROOT / "dags" / "fog_photos.py", "fog_photos"
 MOST_ROWS = 50
 STYLES = {"published": "green", "skipped": "cyan", "quarantined": "yellow", "failed": "red"}
-QUERY = """\
-SELECT action, method, count(*) AS regions, round(min(confidence), 2) AS lowest, round(max(confidence), 2) AS highest
-FROM 'build/demo/lake/audit/runs/*/*/detection.parquet' GROUP BY ALL ORDER BY regions DESC"""
+SIGNING_KEY = HOME / "signing.key"
+AUDIT, CLEAN = "build/demo/lake/audit", "build/demo/lake/clean"
+VERIFIER = ["--public-key", "build/demo/signing.key.pub"]
+QUESTIONS = (
+    ["audit", "report", "detector-stats", "--audit", AUDIT],
+    ["audit", "verify", AUDIT, "--deep", *VERIFIER],
+    ["prove", CLEAN, "--audit", AUDIT, *VERIFIER, "--html", "build/demo/proof.html"],
+)
 
 console = Console(highlight=False)
 
@@ -88,12 +96,20 @@ def run_dag() -> int:
             f"Made a master key in {key.path}, readable by you alone. Keep a copy: other keys make other ids."
         )
     own["AIRFLOW_CONN_FACEFOG_KEY"] = json.dumps({"conn_type": "generic", "password": key.master.hex()})
+    own["AIRFLOW_CONN_FACEFOG_SIGNING_KEY"] = json.dumps({"conn_type": "generic", "password": signing_key()})
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW_", "_AIRFLOW"))}
     with LOG.open("wb") as log:
         command = [sys.executable, str(Path(__file__).with_name("in_airflow.py")), str(DAG_FILE), DAG_ID]
         return subprocess.run(
             command, env={**kept, **own}, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False
         ).returncode
+
+
+def signing_key() -> str:
+    """The demo's own signing key, made once: it lies beside the lake, not among the user's keys."""
+    if not SIGNING_KEY.exists():
+        create_signing_key(SIGNING_KEY)
+    return SIGNING_KEY.read_text()
 
 
 def print_table(run: RunImages) -> None:
@@ -146,17 +162,17 @@ def name(row: dict[str, Any]) -> str:
 
 
 def print_places(sheet: Path) -> None:
-    import duckdb
-
     console.print(f"fogged images   {shown(LAKE / 'clean' / 'data')}")
     console.print(f"audit           {shown(LAKE / 'audit')}")
     who = " (originals on it: only you may read it)" if "originals" in sheet.parent.name else ""
     console.print(f"contact sheet   {shown(sheet)}{who}\n")
-    console.print("Ask the audit, for example:\n")
-    console.print(QUERY, soft_wrap=True)
+    console.print("Ask the audit (from this folder; docs/auditors-guide.md goes on from here):\n")
     os.chdir(ROOT)
-    console.print(Text(str(duckdb.sql(QUERY))))
-    console.print("(from Python: duckdb.sql(…), from this folder)", style="dim")
+    for words in QUESTIONS:
+        console.print(f".venv/bin/facefog {shlex.join(words)}", style="bold", soft_wrap=True)
+        sys.stdout.flush()
+        facefog(words)
+    console.print("proof for people  build/demo/proof.html")
 
 
 def shown(path: Path) -> str:

@@ -83,7 +83,15 @@ def fog_connections(keys: dict[str, str]) -> dict[str, Any]:
         **places,
         "roboflow_default": {"conn_type": "roboflow", "host": "http://inference:9001"},
         "facefog_key": {"conn_type": "generic", "password": secrets.token_hex(32)},
+        "facefog_signing_key": {"conn_type": "generic", "password": ed25519_pem()},
     }
+
+
+def ed25519_pem() -> str:
+    """A new Ed25519 private key in PEM form: the fixed PKCS#8 header of RFC 8410, then 32 random bytes."""
+    der = bytes.fromhex("302e020100300506 032b657004220420") + secrets.token_bytes(32)
+    kind = "PRIVATE KEY"
+    return f"-----BEGIN {kind}-----\n{base64.b64encode(der).decode()}\n-----END {kind}-----\n"
 
 
 def s3_connection(keys: dict[str, str]) -> dict[str, Any]:

@@ -236,7 +236,8 @@ def test_dags_load_and_stay_in_their_queues(tmp_path: Path) -> None:
     assert done.stdout.splitlines()[-1] == "{'fog_buckets': ['fog'], 'read_clean': ['default']}"
     named = set(
         re.findall(
-            r"s3://(\w+)@|(facefog_key)|conn_id=(roboflow_default)", (DOCKER / "dags" / "fog_buckets.py").read_text()
+            r"s3://(\w+)@|(facefog(?:_signing)?_key)|conn_id=(roboflow_default)",
+            (DOCKER / "dags" / "fog_buckets.py").read_text(),
         )
     )
     known = set(json.loads(load("new_secrets").secret_files()["fog_connections.json"]))

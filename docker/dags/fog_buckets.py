@@ -25,6 +25,7 @@ def fog_buckets():
         },
         detector=os.environ.get("FACEFOG_DETECTOR") or "local",
         key_conn_id="facefog_key",
+        signing_conn_id="facefog_signing_key",
         outlets=[Asset("clean_photos")],
         queue="fog",
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import json
 import os
 import shutil
 import tempfile
@@ -12,6 +13,9 @@ from typing import Any
 
 import pytest
 
+from airflow_facefog.audit.sealed import SigningKey
+
+SIGNER = SigningKey.generate()
 HOME = tempfile.mkdtemp(prefix="facefog-airflow-")
 atexit.register(shutil.rmtree, HOME, ignore_errors=True)
 os.makedirs(HOME + "/dags")
@@ -22,6 +26,7 @@ os.environ.update(
     AIRFLOW__DATABASE__SQL_ALCHEMY_CONN=f"sqlite:///{HOME}/airflow.db",
     AIRFLOW__LOGGING__LOGGING_LEVEL="WARNING",
     AIRFLOW_CONN_FACEFOG_KEY='{"conn_type": "generic", "password": "' + "5a" * 32 + '"}',
+    AIRFLOW_CONN_FACEFOG_SIGNING_KEY=json.dumps({"conn_type": "generic", "password": SIGNER.pem.decode()}),
 )
 
 import fog_lake  # noqa: E402  the home above must be set before anything imports airflow

@@ -64,6 +64,7 @@ class Airflow:
             "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(trigger_log),
             "AIRFLOW_VAR_FACEFOG_LAKE": str(lake.root),
             "AIRFLOW_CONN_FACEFOG_KEY": json.dumps({"conn_type": "generic", "password": "5a" * 32}),
+            "AIRFLOW_CONN_FACEFOG_SIGNING_KEY": os.environ["AIRFLOW_CONN_FACEFOG_SIGNING_KEY"],
             "AIRFLOW_CONN_CLEAN_PHOTOS_DB": json.dumps({"conn_type": "sqlite", "host": str(self.table)}),
         }
 
