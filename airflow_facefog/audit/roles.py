@@ -23,7 +23,7 @@ BEGIN;
 DO $facefog$
 BEGIN
   IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = '{name}') THEN
-    CREATE ROLE "{name}" NOLOGIN NOINHERIT;
+    CREATE ROLE "{name}" NOLOGIN;
   END IF;
 END
 $facefog$;
