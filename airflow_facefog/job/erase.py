@@ -83,6 +83,8 @@ def erase_images(
     Raises PermanentError ("nothing found"), ConfigurationError (another master key, a signed audit without a signing key, a
     destination that is not there), LedgerError (a part that would have to be rewritten is damaged), StoreError.
     """
+    from airflow_facefog.audit.chain import read_head
+
     options = options or EraseOptions()
     store = open_store(audit, open_root)
     wanted = read_wanted(images, keys)
@@ -103,7 +105,7 @@ def erase_images(
         if not left.trace.rows:
             break
     store.delete(journal_key(case.request_id))
-    return {**_about(case), **done, **total}
+    return {**_about(case), **done, **total, "chain_head": str(read_head(store))}
 
 
 def check_signer(ledger: Ledger, signer: SigningKey | None) -> None:
