@@ -8,9 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any
 
 from airflow_facefog.audit.sealed import LedgerError
+
+Pair = Callable[[str, Any], str]
+"""Column and value → ``"column":value`` in the code's JSON."""
 
 CODES = 2**62
 """Combinations that one int64 can tell apart; above, they are numbered anew."""
@@ -32,12 +36,12 @@ class Encoded:
 
 
 def encode(
-    table: Any, kinds: Mapping[str, str], fixed: Sequence[str], code: Callable[[Mapping[str, Any]], bytes],
+    table: Any, kinds: Mapping[str, str], fixed: Sequence[str], pair: Pair,
     before: Sequence[tuple[str, str, Any]] = (),
 ) -> Encoded:  # fmt: skip
     """Rows of a ``pyarrow.Table``: ``before`` (name, numpy type, values), the code and the ``fixed`` columns.
 
-    ``kinds``: type in the schema of each column that is hashed; ``code`` hashes one row of them.
+    ``kinds``: type in the schema of each column that is hashed.
     """
     import numpy as np
 
@@ -47,7 +51,7 @@ def encode(
     rows = np.empty(table.num_rows, dtype)
     for name, _, values in before:
         rows[name] = values
-    rows[CODE] = _codes(columns, frozenset(fixed), table.num_rows, code)
+    rows[CODE] = _codes(columns, frozenset(fixed), table.num_rows, pair)
     texts = []
     for name in fixed:
         if name not in columns:
@@ -129,12 +133,11 @@ def _same(image: Any, detection: Any, codes: Any, found: Any) -> bool:
     return not equal.null_count and bool(pc.all(equal).as_py() is not False)
 
 
-def _codes(
-    columns: Mapping[str, Any], fixed: frozenset[str], n_rows: int, code: Callable[[Mapping[str, Any]], bytes]
-) -> Any:
+def _codes(columns: Mapping[str, Any], fixed: frozenset[str], n_rows: int, pair: Pair) -> Any:
     """The code of each row: rows are numbered by what their code depends on, and each number is hashed once."""
     import numpy as np
     import pyarrow as pa
+    import pyarrow.compute as pc
 
     number, size = np.zeros(n_rows, np.int64), 1
     for name, column in columns.items():
@@ -149,8 +152,24 @@ def _codes(
     number, size = _renumber(number, size)
     first = np.zeros(size, np.int64)
     first[number[::-1]] = np.arange(n_rows)[::-1]
-    rows = pa.table({name: column.take(pa.array(first)) for name, column in columns.items()}).to_pylist()
-    return np.frombuffer(b"".join(map(code, rows)), "V32")[number]
+    rows = pa.array(first)
+    pairs = [_pairs(name, column.take(rows), name in fixed, pair) for name, column in columns.items()]
+    comma = pa.scalar(",", pa.large_string())
+    texts = pc.binary_join_element_wise(*pairs, comma, null_handling="skip").cast(pa.large_binary()).to_pylist()
+    return np.frombuffer(b"".join(sha256(b"{%b}" % text).digest() for text in texts), "V32")[number]
+
+
+def _pairs(name: str, column: Any, is_fixed: bool, pair: Pair) -> Any:
+    """``"name":value`` for each row as ``large_string``; null where it has no value."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if is_fixed:
+        return pc.if_else(column.is_valid(), pa.scalar(pair(name, True), pa.large_string()), None)
+    coded = _coded(_plain(column))
+    return pa.array([pair(name, value) for value in coded.dictionary.to_pylist()], pa.large_string()).take(
+        coded.indices
+    )
 
 
 def _renumber(numbers: Any, size: int) -> tuple[Any, int]:

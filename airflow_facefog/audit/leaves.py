@@ -20,7 +20,6 @@ import math
 import struct
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -78,7 +77,6 @@ def make_leaves(images: Any, detections: Any, salts: bytes) -> bytes:
         raise ValueError(f"{len(salts)} bytes of salts for {images.num_rows} images; each takes {SALT}")
     detections, starts = match(images, detections, SHARED)
     kinds = _kinds(IMAGE, images.column_names, LEFT_OUT), _kinds(DETECTION, detections.column_names, SHARED)
-    codes = partial(_code, FIXED[IMAGE.name], kinds[0]), partial(_code, FIXED[DETECTION.name], kinds[1])
     found = []
     for first in range(0, images.num_rows, AT_ONCE):
         own = starts[first : first + AT_ONCE + 1]
@@ -87,8 +85,8 @@ def make_leaves(images: Any, detections: Any, salts: bytes) -> bytes:
             ("salt", "V16", np.frombuffer(salts, "V16")[first : first + AT_ONCE]),
             ("count", "<i8", np.diff(own)),
         ]
-        heads = encode(images.slice(first, AT_ONCE), kinds[0], FIXED[IMAGE.name], codes[0], before)
-        rows = encode(detections.slice(own[0], own[-1] - own[0]), kinds[1], FIXED[DETECTION.name], codes[1])
+        heads = encode(images.slice(first, AT_ONCE), kinds[0], FIXED[IMAGE.name], _pair, before)
+        rows = encode(detections.slice(own[0], own[-1] - own[0]), kinds[1], FIXED[DETECTION.name], _pair)
         found.append(_hash(heads, rows, (own - own[0]).tolist()))
     return b"".join(found)
 
@@ -173,7 +171,8 @@ def _parse(table: Table, row: Mapping[str, Any], left_out: Sequence[str]) -> dic
 
 def _encode(table: Table, row: Mapping[str, Any]) -> tuple[bytes, bytes]:
     """Fixed part and texts of a row without empty columns."""
-    fixed, texts = [_code(FIXED[table.name], _kinds(table, row, ()), row)], []
+    held = [_pair(name, name in FIXED[table.name] or row[name]) for name in sorted(row)]
+    fixed, texts = [hashlib.sha256(f"{{{','.join(held)}}}".encode()).digest()], []
     for name in FIXED[table.name]:
         value = row.get(name, 0)
         if isinstance(value, str):
@@ -183,14 +182,10 @@ def _encode(table: Table, row: Mapping[str, Any]) -> tuple[bytes, bytes]:
     return b"".join(fixed), b"".join(texts)
 
 
-def _code(fixed: Sequence[str], kinds: Mapping[str, str], row: Mapping[str, Any]) -> bytes:
-    """Hash of what the fixed part does not hold, and of which columns it holds."""
-    held = {name: True if name in fixed else _coded(row[name]) for name in kinds if row[name] is not None}
-    return hashlib.sha256(json.dumps(held, ensure_ascii=False, separators=(",", ":")).encode()).digest()
-
-
-def _coded(value: Any) -> Any:
-    return _double(value).hex() if isinstance(value, float) else _json(value)
+def _pair(name: str, value: Any) -> str:
+    """A member of the code's JSON; ``True``: the fixed part holds the value."""
+    held = _double(value).hex() if isinstance(value, float) else _json(value)
+    return f'"{name}":{json.dumps(held, ensure_ascii=False)}'
 
 
 def _double(value: float) -> bytes:

@@ -14,7 +14,7 @@ import rfc8785
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from airflow_facefog.audit import leaves
+from airflow_facefog.audit import leaf_rows, leaves
 from airflow_facefog.audit.parquet import read_compact, to_arrow, to_parquet
 from airflow_facefog.audit.schema import DETECTION, IMAGE, Table
 from airflow_facefog.audit.sealed import LedgerError
@@ -104,6 +104,18 @@ def test_all_forms_agree(run: tuple[list[Row], list[Row]]) -> None:
     compact = [read_compact(t.name, to_parquet(t.name, rows)) for t, rows in ((IMAGE, images), (DETECTION, detections))]
     assert leaves.make_leaves(*compact, SALTS[: 16 * len(images)]) == b"".join(expected)
     assert by_row([through_json(row) for row in images], [through_json(row) for row in detections]) == expected
+
+
+@settings(max_examples=25, deadline=None)
+@given(runs())
+def test_small_and_large_tables_go_the_same_way(run: tuple[list[Row], list[Row]]) -> None:
+    """What many rows or many distinct ones take - pieces, hash tables, renumbering - gives the same leaves."""
+    images, detections = run
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(leaves, "AT_ONCE", 2)
+        patch.setattr(leaf_rows, "SMALL", 1)
+        patch.setattr(leaf_rows, "CODES", 4)
+        assert made(images, detections) == by_row(images, detections)
 
 
 def test_chunks_slices_and_stray_codes_change_nothing() -> None:
