@@ -11,12 +11,27 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from airflow_facefog.core.errors import ConfigurationError
+
 if TYPE_CHECKING:
     from airflow_facefog.audit.ledger import Ledger, SealedRun
     from airflow_facefog.audit.objects import Objects
     from airflow_facefog.publish.store import Store
 
 Row = dict[str, Any]
+
+IMAGE = (
+    "run_key", "generation", "source_ref", "image_id", "status", "width", "height", "output_uri", "output_sha256",
+    "n_detections", "n_dropped", "detect_floor", "refogged", "committed_at",
+)  # fmt: skip
+DETECTION = (
+    "source_ref", "detector", "class_name", "confidence", "x1", "y1", "x2", "y2", "n_members", "polygon", "action",
+    "method", "params_hash", "fx1", "fy1", "fx2", "fy2", "source",
+)  # fmt: skip
+"""Columns that are read: a run may have a million detections."""
+
+SLICE = 5_000
+"""Images whose rows are Python values at the same time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +56,22 @@ class Current:
         return rows
 
     def rows(self) -> Iterator[tuple[Row, list[Row]]]:
-        """Each image's audit row with its detection rows, in the part's order."""
+        """Each image's audit row with its detection rows, in the parts' order."""
+        for start in range(0, self.images.num_rows, SLICE):
+            images = self.images.slice(start, SLICE)
+            found = self._detections_of(images)
+            for image in images.to_pylist():
+                yield image, found.get(image["source_ref"], [])
+
+    def _detections_of(self, images: Any) -> dict[str, list[Row]]:
+        import pyarrow.compute as pc
+
         found: dict[str, list[Row]] = {}
-        for row in [] if self.detections is None else self.detections.to_pylist():
-            found.setdefault(row["source_ref"], []).append(row)
-        for image in self.images.to_pylist():
-            yield image, found.get(image["source_ref"], [])
+        if self.detections is not None:
+            rows = self.detections.filter(pc.is_in(self.detections["source_ref"], value_set=images["source_ref"]))
+            for row in rows.to_pylist():
+                found.setdefault(row["source_ref"], []).append(row)
+        return found
 
 
 def datasets(ledger: Ledger) -> list[tuple[str, str]]:
@@ -57,15 +82,21 @@ def datasets(ledger: Ledger) -> list[tuple[str, str]]:
 def read_current(
     audit: Objects, ledger: Ledger, clean: Store, dataset: str, *, run_keys: Sequence[str] | None = None
 ) -> Iterator[Current]:
-    """What the newest snapshot of ``dataset`` in ``clean`` shows, by run. No snapshot: nothing.
+    """What the newest snapshot of ``dataset`` in ``clean`` shows, by run. No snapshot yet: nothing.
 
-    ``run_keys``: these runs alone. Raises ConfigurationError when a manifest part cannot be read, LedgerError when a part of
+    ``run_keys``: these runs alone. Raises ConfigurationError when ``clean`` has no such dataset (it was moved, or cannot be
+    seen from here: that must not read as "nothing is published") or a manifest part cannot be read, LedgerError when a part of
     the audit is gone or was changed.
     """
     import pyarrow.compute as pc
 
+    from airflow_facefog.publish.dataset import home
     from airflow_facefog.publish.snapshots import newest_seq, open_dataset
 
+    if not clean.exists(f"{home(dataset)}dataset.json"):
+        raise ConfigurationError(
+            f"dataset {dataset!r} is not where the audit says that it was published; if it was moved, say where it is now"
+        )
     seq = newest_seq(clean, dataset)
     if seq is None:
         return
@@ -91,7 +122,7 @@ def _joined(audit: Objects, run: SealedRun | None, shown: Any) -> Current:
     images = images.filter(pc.is_in(_pair(images, "output_sha256"), value_set=_pair(shown, "sha256")))
     detections = None
     if run is None or "detection" in run.parts:
-        detections = _part(audit, run, "detection")
+        detections = _part(audit, run, "detection", DETECTION)
         detections = detections.filter(pc.is_in(detections["source_ref"], value_set=images["source_ref"]))
     return Current(run, shown, images, detections)
 
@@ -100,7 +131,7 @@ def _images(audit: Objects, run: SealedRun | None) -> Any:
     """Published rows of a run with their keys, as its plan's destination made their URIs."""
     import pyarrow.compute as pc
 
-    images = _part(audit, run, "image")
+    images = _part(audit, run, "image", IMAGE)
     images = images.filter(pc.equal(images["status"], "published"))
     first = images["output_uri"][0].as_py() if images.num_rows else ""
     start = _key_at(first, run.row["destination"]) if run is not None else 0
@@ -113,16 +144,16 @@ def _key_at(uri: str, destination: str) -> int:
     return len(uri) - len(path) + len(destination.partition("://")[2].strip("/")) + 1
 
 
-def _part(audit: Objects, run: SealedRun | None, name: str) -> Any:
-    """A part's rows, its hash checked; empty without such a part."""
+def _part(audit: Objects, run: SealedRun | None, name: str, columns: Sequence[str]) -> Any:
+    """Columns of a part, its hash checked; empty without such a part."""
     from airflow_facefog.audit.ledger import read_part
     from airflow_facefog.audit.parquet import read_arrow, to_arrow
 
     table = f"facefog_{name}"
     part = run.parts.get(name) if run is not None else None
     if part is None:
-        return to_arrow(table, [])
-    return read_arrow(table, read_part(audit, part))
+        return to_arrow(table, []).select(list(columns))
+    return read_arrow(table, read_part(audit, part), columns)
 
 
 def _pair(table: Any, digest: str) -> Any:

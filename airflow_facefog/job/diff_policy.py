@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,7 @@ from airflow_facefog.job.plan import open_store
 from airflow_facefog.job.replay import Doubt, Outcome, Verdict, replay
 
 if TYPE_CHECKING:
-    from airflow_facefog.audit.ledger import Ledger
+    from airflow_facefog.audit.ledger import Ledger, SealedRun
     from airflow_facefog.audit.objects import Objects
 
 Row = dict[str, Any]
@@ -74,7 +74,7 @@ def diff_policy(
     for place, name in _chosen(ledger, destination, dataset, clean):
         here = open_store(clean or Place(place), open_root)
         for current in read_current(store, ledger, here, name, run_keys=[run_key] if run_key else None):
-            for row, outcome in _outcomes(current, new, after):
+            for row, outcome in _outcomes(store, current, new, after):
                 totals[f"images_{outcome.verdict}"] += 1
                 totals.update({f"clusters_{kind}": getattr(outcome, kind) for kind in CLUSTERS})
                 if outcome.verdict is not Verdict.UNCHANGED:
@@ -101,17 +101,15 @@ def _chosen(ledger: Ledger, destination: str | None, dataset: str | None, clean:
     return found
 
 
-def _outcomes(current: Current, new: FogPolicy, after: str | None) -> Iterator[tuple[Row, Outcome]]:
+def _outcomes(store: Objects, current: Current, new: FogPolicy, after: str | None) -> Iterator[tuple[Row, Outcome]]:
     for row in current.unrecorded():
-        missing = {"source_ref": None, "image_id": None, "output_uri": row["uri"]}
-        yield (
-            {**missing, "run_key": row["run_key"], "generation": row["generation"]},
-            Outcome(doubts=(Doubt.NO_RECORD,)),
-        )
+        known = {name: row[name] for name in ("run_key", "generation")}
+        yield {**known, "source_ref": None, "image_id": None, "output_uri": row["uri"]}, _doubt(Doubt.NO_RECORD)
     if current.run is None:
         return
     run = current.run.row
-    keyed = run["key_id"] != "none"
+    same = run["policy_hash"] == new.policy_hash()
+    keyed, strange = run["key_id"] != "none", _strange_class(store, current.run, new)
     try:
         old = load_policy(json.loads(run["policy_json"]))
     except PolicyError:  # a later release refuses what an earlier one took
@@ -119,12 +117,27 @@ def _outcomes(current: Current, new: FogPolicy, after: str | None) -> Iterator[t
     for image, rows in current.rows():
         if after is not None and _moment(image["committed_at"]) < after:
             continue
-        if old is None:
-            yield image, Outcome(doubts=(Doubt.OLD_POLICY,))
-        elif current.detections is None:
-            yield image, Outcome(doubts=(Doubt.ROWS_MISSING,))
+        lost = current.detections is None or image["n_detections"] != len(rows)
+        if same and (lost or old is None):
+            yield image, Outcome()  # the recipe that made it: there is nothing to replay
+        elif lost or old is None:
+            yield image, _doubt(Doubt.ROWS_MISSING if lost else Doubt.OLD_POLICY)
         else:
-            yield image, replay(image, rows, old, new, keyed=keyed)
+            outcome = replay(image, rows, old, new, keyed=keyed)
+            yield image, replace(outcome, doubts=(*outcome.doubts, *strange))
+
+
+def _doubt(doubt: Doubt) -> Outcome:
+    return Outcome(doubts=(doubt,))
+
+
+def _strange_class(store: Objects, run: SealedRun, new: FogPolicy) -> tuple[Doubt, ...]:
+    """A rule for a class that the run's detector cannot emit is meant for another detector: what that sees nobody knows."""
+    data = store.get(f"plans/{run.home}/plan.json")
+    classes = json.loads(data)["detector_info"]["classes"] if data is not None else None
+    if classes is None or "rules" not in new.model_fields_set:
+        return ()
+    return (Doubt.UNKNOWN_CLASS,) if set(new.rules) - {name.casefold() for name in classes} else ()
 
 
 def utc(text: str) -> str:

@@ -15,18 +15,14 @@ A verdict is ``changed`` only for certain, ``unchanged`` only for certain; every
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
 
-from airflow_facefog.core import boxes
-from airflow_facefog.core.clusters import CLUSTER_IOU
-from airflow_facefog.core.policy import FogPolicy, FogRule, Method, Shape
-from airflow_facefog.core.records import XYXY, Action, Detection
+from airflow_facefog.core.policy import FogPolicy, Method, Shape
+from airflow_facefog.core.records import Action, Detection
 from airflow_facefog.core.regions import Decision, decide, with_fill
-
-Row = Mapping[str, Any]
+from airflow_facefog.job.replay_bounds import Counts, Row, best_box, bounded, selected
 
 
 class Verdict(StrEnum):
@@ -47,6 +43,7 @@ class Doubt(StrEnum):
     OUTPUT = "output"
     LIMITS = "limits"
     NO_KEY = "no_key"
+    UNKNOWN_CLASS = "unknown_class"
     HUMAN = "human"
     RECORDED_OTHERWISE = "recorded_otherwise"
     ROWS_MISSING = "rows_missing"
@@ -87,10 +84,12 @@ def replay(image: Row, rows: Sequence[Row], old: FogPolicy, new: FogPolicy, *, k
     if new.output != old.output and not other_file:
         doubts.append(Doubt.OUTPUT)
     other_file |= image["width"] * image["height"] > new.limits.max_pixels
-    deciding = [row for row in rows if row["action"] == Action.FOGGED or _selected(row, new)]
+    deciding = [row for row in rows if row["action"] == Action.FOGGED or selected(row, new)]
     exact = all(row["n_members"] == 1 for row in deciding)
-    counts, more = (_exact if exact else _bounded)(image, deciding, old, new)
-    return Outcome(**counts, other_file=other_file, doubts=tuple(dict.fromkeys([*doubts, *more])))
+    counts, doubtful = (_exact if exact else bounded)(image, deciding, old, new)
+    if doubtful:
+        doubts.append(Doubt.RECORDED_OTHERWISE if exact else Doubt.MEMBERS)
+    return Outcome(**counts, other_file=other_file, doubts=tuple(doubts))
 
 
 def _doubts(image: Row, rows: Sequence[Row], old: FogPolicy, new: FogPolicy, keyed: bool) -> Iterator[Doubt]:
@@ -135,33 +134,21 @@ def _other_file(image: Row, new: FogPolicy) -> bool:
     return new.output.format not in ("source", output_format(image["output_uri"]))
 
 
-def _selected(row: Row, policy: FogPolicy) -> bool:
-    rule = policy.rule_for(row["class_name"])
-    return rule is not None and row["confidence"] >= rule.min_confidence
-
-
 def _detection(row: Row) -> Detection:
     polygon = None if row["polygon"] is None else tuple((x, y) for x, y in json.loads(row["polygon"]))
     box = (row["x1"], row["y1"], row["x2"], row["y2"])
     return Detection(box, row["confidence"], row["class_name"], 0, polygon, row["detector"])
 
 
-def _box(row: Row) -> XYXY:
-    return row["x1"], row["y1"], row["x2"], row["y2"]
-
-
-Counts = dict[str, int]
-
-
-def _exact(image: Row, rows: Sequence[Row], old: FogPolicy, new: FogPolicy) -> tuple[Counts, list[Doubt]]:
-    """Decide the detections themselves under both policies; the old decisions must be the recorded ones."""
+def _exact(image: Row, rows: Sequence[Row], old: FogPolicy, new: FogPolicy) -> tuple[Counts, bool]:
+    """Decide the detections themselves under both policies; True: the old decisions are not the recorded ones."""
     seen = [_detection(row) for row in rows]
     size = image["width"], image["height"]
     decided = decide(seen, old, *size, keyed=True)
     was = {_name(d): d for d in (with_fill(decided) if image["refogged"] else decided).fogged}
     recorded = {_row_name(row): row for row in rows if row["action"] == Action.FOGGED}
     if was.keys() != recorded.keys() or any(not _same_record(was[name], row) for name, row in recorded.items()):
-        return {}, [Doubt.RECORDED_OTHERWISE]
+        return {}, True
     before = {_name(d): d for d in decided.fogged}
     after = {_name(d): d for d in decide(seen, new, *size, keyed=True).fogged}
     fill = new.fill_color != old.fill_color
@@ -173,7 +160,7 @@ def _exact(image: Row, rows: Sequence[Row], old: FogPolicy, new: FogPolicy) -> t
         filled = bool(image["refogged"]) or before[name].method is Method.FILL
         kind = _difference(before[name], after[name], fill and filled)
         counts[kind] = counts.get(kind, 0) + 1
-    return counts, []
+    return counts, False
 
 
 def _name(decision: Decision) -> tuple[object, ...]:
@@ -181,7 +168,7 @@ def _name(decision: Decision) -> tuple[object, ...]:
 
 
 def _row_name(row: Row) -> tuple[object, ...]:
-    return row["class_name"].casefold(), _box(row), row["confidence"], row["detector"]
+    return row["class_name"].casefold(), best_box(row), row["confidence"], row["detector"]
 
 
 def _same_record(decision: Decision, row: Row) -> bool:
@@ -203,62 +190,3 @@ def _same_mask(before: Decision, after: Decision) -> bool:
     from airflow_facefog.core.fog.masks import mask_of
 
     return bool((mask_of(before).grid == mask_of(after).grid).all())
-
-
-def _bounded(image: Row, rows: Sequence[Row], old: FogPolicy, new: FogPolicy) -> tuple[Counts, list[Doubt]]:
-    """What is certain about each cluster although members of some are lost."""
-    counts: Counts = {}
-    doubts: list[Doubt] = []
-    leaders: list[Row] = []
-    for row in sorted(rows, key=lambda row: -row["confidence"]):
-        rule = new.rule_for(row["class_name"]) if _selected(row, new) else None
-        joined = rule is not None and any(_joins(row, leader) for leader in leaders)
-        if row["action"] != Action.FOGGED:
-            kind = "doubt" if joined else "newly_fogged"
-        elif rule is None:
-            kind = "no_longer_fogged"
-        else:
-            kind = "doubt" if joined else _bounded_difference(image, row, old, new, rule)
-        if rule is not None and not joined:
-            leaders.append(row)
-        if joined or kind == "doubt":
-            doubts.append(Doubt.MEMBERS)
-        if kind != "doubt":
-            counts[kind] = counts.get(kind, 0) + 1
-    return counts, doubts
-
-
-def _joins(row: Row, leader: Row) -> bool:
-    same = row["class_name"].casefold() == leader["class_name"].casefold()
-    return same and boxes.iou(_box(row), _box(leader)) >= CLUSTER_IOU
-
-
-def _bounded_difference(image: Row, row: Row, old: FogPolicy, new: FogPolicy, rule: FogRule) -> str:
-    """A fogged cluster that stays fogged. Its hull holds its best box, so its region holds that box's region."""
-    was = old.rule_for(row["class_name"])
-    if was is None:
-        return "doubt"
-    linkable = was.method.linkable or rule.method.linkable
-    if was.method is not rule.method and not linkable:
-        return "other_method"
-    if new.fill_color != old.fill_color and (rule.method is Method.FILL or image["refogged"]):
-        return "other_method"
-    if rule.shape is not Shape.POLYGON and _grows(image, row, rule):
-        return "other_region"
-    flags = [(p.accept_linkable, p.frame_sequence) for p in (old, new)]
-    settled = was.method is rule.method and (not linkable or flags[0] == flags[1])
-    name = row["class_name"]
-    same_mask = (was.margin_for(name), was.shape) == (rule.margin_for(name), rule.shape)
-    whole = bool(row["n_members"] == 1 or rule.min_confidence <= was.min_confidence)
-    return "unchanged" if settled and same_mask and whole else "doubt"
-
-
-def _grows(image: Row, row: Row, rule: FogRule) -> bool:
-    """Whether the best box alone would be fogged beyond the recorded region."""
-    margin = rule.margin_for(row["class_name"])
-    outline = boxes.pad_box(_box(row), margin.sides, margin.top, margin.bottom)
-    if rule.shape is Shape.ELLIPSE:
-        outline = boxes.circumscribed(boxes.at_least(outline))
-    region = boxes.block_region(outline, image["width"], image["height"])
-    recorded = (row["fx1"], row["fy1"], row["fx2"], row["fy2"])
-    return boxes.int_hull([region, recorded]) != recorded

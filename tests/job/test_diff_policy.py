@@ -285,20 +285,24 @@ def detections(draw: st.DrawFn) -> Detection:
 @st.composite
 def policies(draw: st.DrawFn) -> FogPolicy:
     """Thresholds, margins, methods, shapes and classes of every kind."""
-    rule = st.fixed_dictionaries(
-        {"min_confidence": st.sampled_from([0.1, 0.25, 0.4, 0.8])},
-        optional={
-            "margin": st.sampled_from([{"sides": 0.3}, {"sides": 0.0, "top": 1.0}]),
-            "method": st.sampled_from(["fog", "fill"]),
-            "shape": st.sampled_from(["box", "ellipse"]),
-        },
-    )
+
+    def rule(*methods: str) -> st.SearchStrategy[dict[str, Any]]:
+        return st.fixed_dictionaries(
+            {"min_confidence": st.sampled_from([0.1, 0.25, 0.4, 0.8])},
+            optional={
+                "margin": st.sampled_from([{"sides": 0.3}, {"sides": 0.0, "top": 1.0}]),
+                "method": st.sampled_from(["fog", "fill", *methods]),
+                "shape": st.sampled_from(["box", "ellipse"]),
+            },
+        )
+
     names = draw(st.lists(st.sampled_from(CLASSES), unique=True, max_size=2))
     return load_policy(
         {
-            "rules": {name: draw(rule) for name in names},
+            "rules": {name: draw(rule() if name == "plate" else rule("pixelate")) for name in names},
             "other_classes": draw(st.sampled_from(["fog", "ignore"])),
-            "other_rule": draw(rule),
+            "other_rule": draw(rule("pixelate")),
+            "accept_linkable": True,
             "accept_high_threshold": True,
             "accept_small_margins": True,
             "fill_color": draw(st.sampled_from([[128, 128, 128], [0, 0, 0]])),
@@ -396,6 +400,59 @@ def test_linkable_without_a_key_is_doubtful() -> None:
     linkable = load_policy({"rules": {"face": {"method": "blur"}}, "accept_linkable": True})
     assert replay(image, rows, FogPolicy(), linkable, keyed=False).doubts == (Doubt.NO_KEY,)
     assert replay(image, rows, FogPolicy(), linkable, keyed=True).verdict is Verdict.UNCHANGED
+
+
+def changed_copy(world: World, to: Path, **columns: Any) -> Place:
+    """A copy of the audit whose plan says something else about its detector."""
+    import shutil
+
+    shutil.copytree(world.audit, to)
+    (plan,) = to.rglob("plan.json")
+    body = json.loads(plan.read_text())
+    plan.chmod(0o644)
+    plan.write_text(json.dumps({**body, "detector_info": {**body["detector_info"], **columns}}))
+    return Place.parse(to)
+
+
+def test_a_rule_for_another_detector_is_doubtful(world: World, tmp_path: Path) -> None:
+    """With this detector the run would be refused; what another one sees, the record does not know."""
+    new = load_policy({"rules": {"face": {}, "number_plate": {}}})
+    assert diff(world, new).totals["images_unchanged"] == len(ANSWERS), "a detector of unknown classes may emit it"
+    audit = changed_copy(world, tmp_path / "audit", classes=["face", "plate", "sign", "person"])
+    found = diff_policy(audit, new)
+    assert {row["reason"] for row in found.images} == {"unknown_class"}
+    assert found.totals["images_undecided"] == len(ANSWERS)
+
+
+def test_a_dataset_that_is_not_there_is_no_empty_one(world: World, tmp_path: Path) -> None:
+    """A destination that cannot be seen from here must not read as "nothing would change"."""
+    with pytest.raises(ConfigurationError, match="where the audit says"):
+        diff(world, FogPolicy(), clean=Place.parse(tmp_path / "nowhere"))
+
+
+def test_many_images_are_read_in_slices(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Slices change nothing of the answer."""
+    policy = load_policy(POLICIES["high"])
+    whole = diff(world, policy)
+    monkeypatch.setattr("airflow_facefog.job.current.SLICE", 2)
+    assert diff(world, policy) == whole
+    assert whole.images
+
+
+@pytest.mark.parametrize(("name", "verdict"), [("same", "unchanged"), ("fill", "undecided")])
+def test_expired_detections(name: str, verdict: str, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without detection rows only the policy that made the images leaves them as they are."""
+    from airflow_facefog.audit import ledger
+
+    opened = ledger.open_ledger
+
+    def without(audit: Any) -> ledger.Ledger:
+        found = opened(audit)
+        runs = (replace(r, parts={k: v for k, v in r.parts.items() if k != "detection"}) for r in found.runs)
+        return replace(found, runs=tuple(runs))
+
+    monkeypatch.setattr(ledger, "open_ledger", without)
+    assert diff(world, load_policy(POLICIES[name])).totals[f"images_{verdict}"] == len(ANSWERS)
 
 
 def test_an_image_that_verify_had_refused() -> None:
