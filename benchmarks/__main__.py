@@ -22,6 +22,7 @@ from benchmarks import (
     machine,
     memory,
     pg_load,
+    prove_speed,
     two_workers,
 )
 from benchmarks.measure import Row, show
@@ -39,6 +40,7 @@ def main() -> int:
         "audit_share": lambda: audit_share.measure(full=full),
         "finalise_scale": lambda: finalise_scale.measure(full=full),
         "pg_load": lambda: pg_load.measure(full=full),
+        "prove_speed": lambda: prove_speed.measure(full=full),
         "imports": lambda: imports.measure(full=full),
     }
     if options.data is not None:
