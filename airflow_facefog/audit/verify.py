@@ -108,8 +108,7 @@ def verify(
         checked = list(pool.map(lambda home: check_home(scope, home), homes))
         work = unsealed_work(audit, checked)
         known = _known(links, checked, work)
-        if not checked and not links.found:
-            findings.add(Code.NOT_CHECKED, "runs", "there is no sealed run and no chain: nothing was verified")
+        _say_unchecked(links, checked, options.since, findings)
         traces = witness(known, findings) if witness else ()
         judge_seals(audit, checked, work, traces, links, findings)
         _judge_unsigned(links, checked, findings, require=options.require_signed)
@@ -127,6 +126,13 @@ def _known(links: Links, checked: Iterable[Checked], work: Iterable[Name]) -> Kn
     sealed = (found.home.run for found in checked if found.home.entry or found.home.manifest_key in found.home.files)
     intact = (found.home.run for found in readable if found.run and set(found.intact) == set(found.run.parts))
     return Known(Ledger(tuple(links.entries), tuple(runs)), frozenset(sealed), frozenset(intact), frozenset(work))
+
+
+def _say_unchecked(links: Links, checked: Sequence[Checked], since: str | None, findings: Findings) -> None:
+    if not checked and not links.found:
+        findings.add(Code.NOT_CHECKED, "runs", "there is no sealed run and no chain: nothing was verified")
+    if skipped := sum(found.skipped for found in checked):
+        findings.add(Code.NOT_CHECKED, "runs", f"the parts of {skipped} runs before {since} were not read")
 
 
 def _judge_unsigned(links: Links, checked: Sequence[Checked], findings: Findings, *, require: bool) -> None:

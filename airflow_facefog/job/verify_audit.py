@@ -67,7 +67,7 @@ def verify_audit(
         since=_date(request.since), threads=request.threads or usable_cpus(),
     )  # fmt: skip
     if request.audit.is_local and not Path(request.audit.local_path).is_dir():
-        raise ConfigurationError("there is no such audit folder; a wrong path must not look verified")
+        raise ConfigurationError("there is no such audit folder; check the path (a wrong one must not look verified)")
     audit = open_store(request.audit, open_root)
     outside = _Outside(audit, Destinations(audit, open_root), sql, request.deep, options.threads)
     report = verify(audit, options, outside.traces, outside.check_run if request.deep else None)

@@ -58,6 +58,21 @@ def test_keys_of_the_audit_show_consistency_only(record: Record) -> None:
     assert said(result, "notice") == {("keys_from_audit", "keys")}
 
 
+def test_parts_of_older_runs_are_left_out_on_request(record: Record) -> None:
+    """Their chain entries and manifests are checked all the same, and how many were left out is said."""
+    for seq in (1, 2):
+        record.write(
+            f"chain/{seq:010d}.json", {**record.entry(seq), "at": f"200{seq}-01-01T00:00:00+00:00"}, record.signer
+        )
+    record.rewrite(record.signer)
+    record.flip(record.part("image.parquet", 1))
+    record.flip(record.part("image.parquet", 2))
+    result = record.verify(since="2002-01-01")
+    assert said(result) == {("part_changed", record.part("image.parquet", 2))}
+    assert (result["runs"], result["parts"]) == (3, 7)
+    assert said(result, "notice") == {("not_checked", "runs")}
+
+
 # ------------------------------------------------------------------ bytes
 
 

@@ -31,7 +31,7 @@ class Checked:
     """What was read of a run.
 
     ``manifest`` None: there is none that can be read, and so no ``run``. ``intact``: parts without a fault. ``row_key``:
-    its ``run.parquet`` when that says that the run was sealed.
+    its ``run.parquet`` when that says that the run was sealed. ``skipped``: too old, its parts were not read.
     """
 
     home: Home
@@ -39,6 +39,7 @@ class Checked:
     run: SealedRun | None = None
     intact: Mapping[str, PartFacts] = field(default_factory=dict)
     row_key: str | None = None
+    skipped: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,14 +68,15 @@ def check_home(scope: Scope, home: Home) -> Checked:
     _name_foreign(scope, home, {home.manifest_key, row_key, *(p.key for p in current.parts.values())}, current.replaced)
     intact: dict[str, PartFacts] = {}
     has_row = row_key in home.files
-    if not _before(scope, home, manifest):
+    skipped = _before(scope, home, manifest)
+    if not skipped:
         has_row = check_run_row(scope.audit, home, manifest, scope.findings)
         intact = _check_parts(scope, home, manifest, current)
     run = SealedRun(
         *home.run, home.manifest_key, manifest.sha256, manifest.document, current.parts,
         home.entry.seq if home.entry else None, home.amendments,
     )  # fmt: skip
-    return Checked(home, manifest, run, intact, row_key if has_row else None)
+    return Checked(home, manifest, run, intact, row_key if has_row else None, skipped)
 
 
 def _check_unsealed(scope: Scope, home: Home) -> Checked:
