@@ -33,6 +33,7 @@ _SNAPSHOT = re.compile(rf"{_HOME}snapshots/(?P<seq>\d{{10}})\.json")
 _NOTE = re.compile(rf"{_HOME}unmerged/\d+-(?P<run>[0-9a-f]{{32}})-(?P<generation>\d+)\.json")
 _COMMITTED = re.compile(rf"{_RUN}committed\.json")
 _ROWS = re.compile(rf"{_RUN}(?:part(?:-[0-9a-f]{{16}})?|delta-\d{{10}})\.parquet")
+_WITHDRAWN = re.compile(rf"{_HOME}withdrawals/(?P<run>[0-9a-f]{{32}})/delta-\d{{10}}\.parquet")
 _ERASED = re.compile(rf"{_HOME}erased/[0-9a-f]{{32}}-[0-9a-f]{{12}}\.json")
 _HOME_OF = re.compile(_HOME)
 _OTHER = re.compile(rf"{_HOME}(?P<name>dataset|latest)\.json")
@@ -42,7 +43,7 @@ Read = Callable[[str], bytes | None]
 
 def is_record(key: str) -> bool:
     """Whether a key has a form that only our bookkeeping has."""
-    return any(form.fullmatch(key) for form in (_SNAPSHOT, _NOTE, _COMMITTED, _ROWS, _ERASED, _OTHER))
+    return any(form.fullmatch(key) for form in (_SNAPSHOT, _NOTE, _COMMITTED, _ROWS, _WITHDRAWN, _ERASED, _OTHER))
 
 
 class Records:
@@ -89,6 +90,10 @@ class Records:
             return "bookkeeping: it cannot be read"
         if _ROWS.fullmatch(item.key):
             return self._foreign_run(item.key, _ROWS) or _check_rows(data)
+        erasure = _WITHDRAWN.fullmatch(item.key)
+        if erasure:
+            known = (erasure["run"], 0) in self._runs
+            return _check_rows(data) if known else "bookkeeping of an erasure that the audit does not know"
         return self._check_json(item.key, data)
 
     def _check_json(self, key: str, data: bytes) -> str:
