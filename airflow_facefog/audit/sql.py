@@ -90,7 +90,7 @@ class SqlSink:
 
     def write_run(
         self, run_row: Mapping[str, Any], images: Rows, detections: Rows, *, intents: Rows = (), sources: Rows = (),
-        erasures: Sequence[Mapping[str, Any]] = (),
+        erasures: Sequence[Mapping[str, Any]] = (), replace: bool = False,
     ) -> bool:  # fmt: skip
         """Write one run generation in one transaction: all of it or nothing.
 
@@ -98,7 +98,8 @@ class SqlSink:
         replaces the generation. When the run row says the same (equal manifest) and ``erasures`` (rows of
         ``facefog_erasure``) tell of no amendment that the database has not seen, its rows stay and this returns False:
         a late retry cannot bring erased rows back. Rows of a ``final`` run are never replaced by those of a ``failed``
-        attempt. Sources are added, or updated by source_ref; those that an amendment removed go with it.
+        attempt. ``replace`` writes in any case. Sources are added, or updated by source_ref; those that an amendment
+        removed go with it.
         """
         self.create_tables()
         run_row = checked(RUN, run_row)
@@ -106,7 +107,7 @@ class SqlSink:
         with sql_faults("write a run"), self._engine.begin() as connection:
             self._one_at_a_time(connection, key)
             found = self._found(connection, key)
-            if found is not None and not self._wanted(connection, found, run_row, erasures):
+            if found is not None and not replace and not self._wanted(connection, found, run_row, erasures):
                 return False
             before = self._source_refs(connection, key) if found is not None and erasures else set()
             if found is not None:

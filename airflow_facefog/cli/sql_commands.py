@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from airflow_facefog.cli.screen import say, show
-from airflow_facefog.job.model import Place, open_root_plain
+from airflow_facefog.job.model import Place
 
 SQL_VARIABLE = "FACEFOG_AUDIT_SQL"
 """Environment variable of the URL: command lines are seen by every user of a machine."""
@@ -24,6 +24,7 @@ def load(
         list[str] | None, typer.Option("--run", metavar="RUN_KEY", help="Only this run; repeatable.")
     ] = None,
     since: Annotated[str | None, typer.Option(metavar="WHEN", help="Only runs listed since this day or time.")] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Write runs anew that are there: repairs SQL.")] = False,
     as_json: Json = False,
 ) -> None:
     """Write every sealed run of AUDIT that the database does not have yet.
@@ -32,17 +33,16 @@ def load(
     are created, and those of older releases are migrated. Loading again changes nothing; runs of which an erasure or expiry
     took rows are written anew without them.
     """
-    from airflow_facefog.audit.ledger import open_ledger
     from airflow_facefog.audit.sql import SqlSink
-    from airflow_facefog.job.load_audit import load as load_runs
-    from airflow_facefog.job.plan import open_store
+    from airflow_facefog.job.load_audit import load_audit
 
-    store = open_store(Place.parse(audit), open_root_plain)
     sink = SqlSink(url)
     try:
-        done = load_runs(store, open_ledger(store), sink, runs or None, since)
+        done = load_audit(Place.parse(audit), sink, runs=runs or None, since=since, replace=replace)
     finally:
         sink.close()
+    if not done.loaded + done.present:
+        say("no sealed run was asked for, or the audit holds none")
     show(asdict(done), as_json=as_json)
 
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_facefog.audit.amendments import erasure_rows
-from airflow_facefog.audit.ledger import Ledger, SealedRun
+from airflow_facefog.audit.ledger import Ledger, SealedRun, open_ledger
 from airflow_facefog.audit.objects import Objects
 from airflow_facefog.audit.sealed_rows import egress_batches, failed_rows, part_batches, run_row
 from airflow_facefog.core.errors import ConfigurationError
 from airflow_facefog.core.raw import sealed
+from airflow_facefog.job.model import Place, RootOpener, open_root_plain
+from airflow_facefog.job.plan import open_store
 
 if TYPE_CHECKING:
     from airflow_facefog.audit.sql import SqlSink
@@ -29,21 +32,37 @@ class Loaded:
 
 
 @sealed
+def load_audit(
+    audit: Place, sink: SqlSink, *, open_root: RootOpener = open_root_plain, runs: Collection[str] | None = None,
+    since: str | None = None, replace: bool = False,
+) -> Loaded:  # fmt: skip
+    """``load`` for an audit that is named by its place. Raises ConfigurationError also when that folder does not exist."""
+    if audit.is_local and not Path(audit.local_path).is_dir():
+        raise ConfigurationError(
+            "there is no audit at that place; give the folder or URI that a run was given as --audit"
+        )
+    store = open_store(audit, open_root)
+    return load(store, open_ledger(store), sink, runs, since, replace=replace)
+
+
+@sealed
 def load(
-    audit: Objects, ledger: Ledger, sink: SqlSink, runs: Collection[str] | None = None, since: str | None = None
-) -> Loaded:
+    audit: Objects, ledger: Ledger, sink: SqlSink, runs: Collection[str] | None = None, since: str | None = None, *,
+    replace: bool = False,
+) -> Loaded:  # fmt: skip
     """Write every sealed run that SQL does not have, or has in a form from before an erasure or expiry.
 
     One transaction per run, in the chain's order; a crash leaves whole runs. ``runs``: only these run keys; ``since``:
-    only runs listed at or after this moment (ISO-8601). Without either, runs that failed and what left the house are
-    brought up to date too. Sources are loaded until they expire. Raises ConfigurationError for a run key or moment that
+    only runs listed at or after this moment (ISO-8601); ``replace``: write them anew also when they are there, which repairs
+    rows that somebody changed. Without ``runs`` and ``since``, runs that failed and what left the house are brought up to
+    date too. Sources are loaded until they expire. Raises ConfigurationError for a run key or moment that
     is none, LedgerError when a part is not what the audit names, StoreError and ConfigurationError as ``SqlSink``.
     """
     from airflow_facefog.audit.sql_forget import forget_sources
 
     now = datetime.now(UTC).isoformat()
     chosen = _chosen(ledger, runs, since)
-    written = [run for run in chosen if _load_run(audit, run, sink, now)]
+    written = [run for run in chosen if _load_run(audit, run, sink, now, replace)]
     if runs is None and since is None:
         for row in failed_rows(audit):
             sink.write_run(row, (), ())
@@ -76,13 +95,13 @@ def _moment(text: str) -> datetime:
     return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
-def _load_run(audit: Objects, run: SealedRun, sink: SqlSink, now: str) -> bool:
+def _load_run(audit: Objects, run: SealedRun, sink: SqlSink, now: str, replace: bool) -> bool:
     row, erasures = run_row(audit, run), erasure_rows(run.amendments)
-    if sink.has_run(row, erasures):
+    if not replace and sink.has_run(row, erasures):
         return False
     image, detection, intent = (part_batches(audit, run, name) for name in ("image", "detection", "intent"))
     sources = _sources(audit, run, now)
-    return sink.write_run(row, image, detection, intents=intent, sources=sources, erasures=erasures)
+    return sink.write_run(row, image, detection, intents=intent, sources=sources, erasures=erasures, replace=replace)
 
 
 def _sources(audit: Objects, run: SealedRun, now: str) -> Iterator[Any]:

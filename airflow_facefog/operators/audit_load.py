@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
-from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
@@ -24,6 +24,7 @@ class AuditLoadOperator(BaseOperator):
     :param audit_conn_id: connection that opens the audit.
     :param runs: only these run keys (templated).
     :param since: only runs listed at or after this day or time (templated).
+    :param replace: write them anew also when they are there: repairs rows that somebody changed.
     """
 
     template_fields: Sequence[str] = ("audit", "audit_sql_conn_id", "audit_conn_id", "runs", "since")
@@ -31,7 +32,7 @@ class AuditLoadOperator(BaseOperator):
 
     def __init__(
         self, *, audit: str, audit_sql_conn_id: str, audit_conn_id: str | None = None, runs: Sequence[str] | None = None,
-        since: str | None = None, **kwargs: Any,
+        since: str | None = None, replace: bool = False, **kwargs: Any,
     ) -> None:  # fmt: skip
         super().__init__(**kwargs)
         self.audit = audit
@@ -39,22 +40,23 @@ class AuditLoadOperator(BaseOperator):
         self.audit_conn_id = audit_conn_id
         self.runs = runs
         self.since = since
+        self.replace = replace
 
     @fails_cleanly
     def execute(self, context: Context) -> dict[str, Any]:
         """Load. Raises AirflowFailException for what a person must change; a database that is down is tried again."""
-        from airflow_facefog.audit.ledger import open_ledger
         from airflow_facefog.hooks.connections import open_root
-        from airflow_facefog.job.load_audit import load
-        from airflow_facefog.job.plan import open_store
+        from airflow_facefog.job.load_audit import load_audit
 
         sink = sql_sink(self.audit_sql_conn_id)
         if sink is None:
             raise ConfigurationError("no audit_sql_conn_id was given; name the SQL connection of the audit's tables")
         where = place(self.audit)
-        store = open_store(replace(where, conn_id=self.audit_conn_id or where.conn_id), open_root)
+        where = dataclasses.replace(where, conn_id=self.audit_conn_id or where.conn_id)
         try:
-            done = load(store, open_ledger(store), sink, self.runs, self.since or None)
+            done = load_audit(
+                where, sink, open_root=open_root, runs=self.runs, since=self.since or None, replace=self.replace
+            )
         finally:
             sink.close()
-        return {"audit": where.uri, **asdict(done)}
+        return {"audit": where.uri, **dataclasses.asdict(done)}

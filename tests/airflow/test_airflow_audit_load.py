@@ -36,7 +36,8 @@ def rows(url: str, statement: str) -> list[tuple[Any, ...]]:
 
 
 def load(lake: fog_lake.Lake, **changes: Any) -> AuditLoadOperator:
-    """The operator over this lake."""
+    """The operator over this lake, whose audit may be empty."""
+    lake.audit.mkdir(exist_ok=True)
     settings: dict[str, Any] = {"audit": str(lake.audit), "audit_sql_conn_id": "audit_db", **changes}
     return AuditLoadOperator(task_id="load", **settings)
 
@@ -74,6 +75,7 @@ def test_sqlite_is_for_one_machine(lake, tmp_path, monkeypatch):
         ({"audit_sql_conn_id": "no_such_db"}, "no_such_db"),
         ({"audit_sql_conn_id": None}, "audit_sql_conn_id"),
         ({"audit": "relative/folder"}, "relative folder"),
+        ({"audit": "/no/such/audit"}, "no audit at that place"),
         ({"runs": ["f" * 32]}, "no sealed run"),
         ({"since": "soon"}, "no moment"),
     ],

@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 import sqlalchemy as sa
-from sqlkit import detection, image, intent, ledger, new_audit, rows, run_row, seal_rows, seal_run, source
+from sqlkit import detection, execute, image, intent, ledger, new_audit, rows, run_row, seal_rows, seal_run, source
 
 from airflow_facefog.audit.amendments import Request, remove_parts, remove_rows
 from airflow_facefog.audit.schema import DETECTION, IMAGE, INTENT, RUN
@@ -17,7 +17,8 @@ from airflow_facefog.audit.sealed import LedgerError
 from airflow_facefog.audit.sql import SqlSink
 from airflow_facefog.audit.sql_compare import differences
 from airflow_facefog.core.errors import ConfigurationError, StoreError
-from airflow_facefog.job.load_audit import load
+from airflow_facefog.job.load_audit import load, load_audit
+from airflow_facefog.job.model import Place
 
 
 @pytest.fixture
@@ -131,6 +132,25 @@ def test_failed_runs_and_what_left_are_loaded_too(audit, sink):
         assert rows(sink, "SELECT host FROM facefog_egress") == [("t",)]
 
 
+def test_what_somebody_changed_is_repaired_on_request(audit, sink):
+    """A run that is there stays as it is, unless it is asked for anew."""
+    seal_run(audit, "r1", 3)
+    load(audit, ledger(audit), sink)
+    execute(sink, "DELETE FROM facefog_detection", "UPDATE facefog_image SET status = 'failed'")
+    assert load(audit, ledger(audit), sink).loaded == 0
+    assert len(differences(audit, ledger(audit), sink)) == 2
+    assert load(audit, ledger(audit), sink, replace=True).loaded == 1
+    assert differences(audit, ledger(audit), sink) == []
+
+
+def test_an_audit_that_does_not_exist_is_no_empty_one(sink, tmp_path):
+    """A mistyped folder is told; a folder without runs is fine."""
+    with pytest.raises(ConfigurationError, match="no audit at that place"):
+        load_audit(Place.parse(tmp_path / "typo"), sink)
+    (tmp_path / "new").mkdir()
+    assert load_audit(Place.parse(tmp_path / "new"), sink).loaded == 0
+
+
 def test_a_damaged_part_leaves_nothing_of_its_run(audit, sink):
     """The load stops at the part and names it; runs before it are whole."""
     seal_run(audit, "r1", 2)
@@ -146,7 +166,8 @@ import sys
 from upath import UPath
 from airflow_facefog.audit.ledger import open_ledger
 from airflow_facefog.audit.sql import SqlSink
-from airflow_facefog.job.load_audit import load
+from airflow_facefog.job.load_audit import load, load_audit
+from airflow_facefog.job.model import Place
 from airflow_facefog.publish.store import Store
 audit = Store(UPath(sys.argv[1]))
 print(load(audit, open_ledger(audit), SqlSink(sys.argv[2])).loaded)
