@@ -49,7 +49,7 @@ def whois(
     if as_json:
         answers = [
             {"file": file, "found": bool(one.rows), "erased": one.erased, "image_ids": one.image_ids, "key_id": one.key_id,
-             "run_key_ids": one.run_key_ids, "rows": one.rows}
+             "run_key_ids": one.run_key_ids, "expired_runs": one.expired, "rows": one.rows}
             for file, one in found.items()
         ]  # fmt: skip
         typer.echo(json.dumps({"files": answers}, ensure_ascii=True))
@@ -67,6 +67,8 @@ def _not_found(file: str, one: Any) -> str:
     if not one.run_key_ids:
         return f"{file}: not found; this audit has no run"
     text = f"{file}: not found under master key {one.key_id}"
+    if one.expired:
+        text += f" (the rows of {one.expired} runs have expired)"
     if not one.other_key_ids:
         return text
     others = ", ".join(one.other_key_ids)

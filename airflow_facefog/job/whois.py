@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 class Whois:
     """``rows``: what runs recorded. ``key_id``: this key; ``run_key_ids``: keys of the audit's runs.
 
-    ``erased``: the picture was erased from this audit. ``image_ids``: the file's ids under this key.
+    ``erased``: the picture was erased from this audit. ``image_ids``: the file's ids under this key. ``expired``: how many
+    runs have no image rows any more.
     """
 
     rows: list[dict[str, Any]]
@@ -27,6 +28,7 @@ class Whois:
     run_key_ids: list[str]
     erased: bool
     image_ids: list[str]
+    expired: int
 
     @property
     def other_key_ids(self) -> list[str]:
@@ -46,7 +48,8 @@ def whois(audit: Place, file: str, *, keys: KeyRing, open_root: RootOpener = ope
     case = open_case(store, wanted, keys, None, open_ledger(store))
     rows = [row for row in describe(case) if row["status"] != "intent" or not row["sealed"]]
     key_ids = sorted({place.key_id for place in case.places.values()})
-    return Whois(rows, keys.key_id, key_ids, _erased(store, wanted.image_ids, keys), sorted(wanted.image_ids))
+    expired = sum("image" not in run.parts for run in case.ledger.runs)
+    return Whois(rows, keys.key_id, key_ids, _erased(store, wanted.image_ids, keys), sorted(wanted.image_ids), expired)
 
 
 def _erased(store: Any, image_ids: frozenset[str], keys: KeyRing) -> bool:
