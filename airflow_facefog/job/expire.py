@@ -57,6 +57,11 @@ class Retention:
     predictions: float | None = None
     unfinished: bool = False
 
+    @property
+    def of_work(self) -> float | None:
+        """Days to keep work: no longer than the rows that it holds copies of."""
+        return min((days for days in (self.work, self.detections, self.images) if days is not None), default=None)
+
     def __post_init__(self) -> None:
         if any(isinstance(value, int | float) and value < 0 for value in asdict(self).values()):
             raise ConfigurationError("days to keep must be 0 or more")
@@ -121,7 +126,7 @@ class _Expiry:
         """Level, what it counts, change."""
         for place in self.places.values():
             yield from self._sources(place)
-            if (place.sealed or self.keep.unfinished) and self.ages.older(place.home, self.keep.work):
+            if (place.sealed or self.keep.unfinished) and self.ages.older(place.home, self.keep.of_work):
                 folders = (f"plans/{place.home}/batches", *(f"{name}/{place.home}" for name in ("intents", "commits")))
                 for folder in (*folders, f"predictions/{place.home}"):
                     yield from (("work", 1, Edit(key, None)) for key in self.store.list(folder))

@@ -59,12 +59,12 @@ def test_by_default_only_names_past_their_date_go(lake):
     [
         (Retention(sources=5), {"sources"}, 4),
         (Retention(work=5), {"intents", "commits"}, 4),
-        (Retention(detections=5), set(), 2),
-        (Retention(images=5), set(), 0),
+        (Retention(detections=5), {"intents", "commits"}, 2),
+        (Retention(images=5), {"intents", "commits"}, 0),
     ],
 )
 def test_each_level_takes_its_own(lake, keep, gone, parts):
-    """Too young: untouched. Too old: that level and no other; manifest, run row and chain stay."""
+    """Too young: untouched. Too old: that level and copies of its rows, no other; manifest, run row and chain stay."""
     before, state = folders(lake), lake.state()
     expire_audit(lake.audit, keep, now=in_days(4))
     assert lake.state() == state
