@@ -86,6 +86,28 @@ def test_views_that_an_upgrade_replaced_are_readable(owner, monkeypatch):
         as_reader(owner, f"SELECT * FROM {view.name}")
 
 
+def test_a_writer_needs_no_right_to_create(owner, pg_url):
+    """With the current version, SELECT, INSERT, DELETE and (sources) UPDATE are enough to write and replace runs."""
+    grants = ["GRANT SELECT, INSERT, DELETE ON ALL TABLES IN SCHEMA public TO fog_writer",
+              "GRANT UPDATE ON facefog_source TO fog_writer", "REVOKE CREATE ON SCHEMA public FROM PUBLIC"]  # fmt: skip
+    with owner.engine.begin() as connection:
+        for statement in ["CREATE ROLE fog_writer", *grants]:
+            connection.exec_driver_sql(statement)
+    writer = SqlSink(sa.create_engine(pg_url, poolclass=sa.NullPool))
+    sa.event.listen(writer.engine, "begin", lambda connection: connection.exec_driver_sql("SET LOCAL ROLE fog_writer"))
+    try:
+        assert writer.write_run(run_row("w"), [image(1, "w")], [], sources=[source(1), source(2)])
+        assert writer.write_run(run_row("w", manifest_sha256="m2"), [image(2, "w")], [], sources=[source(2)])
+        with owner.engine.begin() as connection:
+            connection.exec_driver_sql("UPDATE facefog_schema SET views_sha256 = 'old'")
+        with pytest.raises(ConfigurationError, match="permissions"):
+            SqlSink(writer.engine).write_run(run_row("w2"), [], [])
+    finally:
+        with owner.engine.begin() as connection:
+            connection.exec_driver_sql("DROP OWNED BY fog_writer")
+            connection.exec_driver_sql("DROP ROLE fog_writer")
+
+
 def test_before_the_tables_exist_the_script_leaves_nothing(pg_url):
     """One transaction: no role, no default privileges that would later reach the sources."""
     engine = sa.create_engine(pg_url)
