@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_facefog.audit.chain import Head
 from airflow_facefog.audit.sealed import PublicKey
-from airflow_facefog.core.errors import ConfigurationError
+from airflow_facefog.core.errors import ConfigurationError, PermanentError
 from airflow_facefog.core.raw import sealed
 from airflow_facefog.job.model import Place, RootOpener, open_root_plain
 from airflow_facefog.job.plan import open_store
@@ -144,8 +144,13 @@ def _compare_sql(audit: Store, known: Known, sql: SqlSink, findings: Findings) -
     from airflow_facefog.audit.verifying.findings import Code
     from airflow_facefog.audit.verifying.seals import Trace
 
-    traces = []
-    for found in differences(audit, known.intact_ledger, sql):
+    traces: list[Trace] = []
+    try:
+        different = differences(audit, known.intact_ledger, sql)
+    except PermanentError as error:  # a database that is down is a StoreError: it says nothing about the record
+        findings.add(Code.SQL_UNREADABLE, "sql:", str(error))
+        return traces
+    for found in different:
         run = (found.run_key, found.generation)
         where = f"sql:{found.table}/{found.run_key}/{found.generation}"
         if run in known.sealed and run not in known.intact:

@@ -510,6 +510,16 @@ def test_a_dropped_row_or_a_changed_value_in_sql(record: Record, sql: SqlSink, t
     assert ("sql_differs", place_in_sql(record, table)) in said(record.verify(sql=sql))
 
 
+def test_a_damaged_database_does_not_hide_the_record(record: Record, tmp_path: Path) -> None:
+    """It is named, and so is the part that is wrong."""
+    key = record.part("image.parquet", 1)
+    record.flip(key)
+    (tmp_path / "broken.db").write_bytes(b"no database, " * 1000)
+    sink = SqlSink(f"sqlite:///{tmp_path}/broken.db")
+    assert said(record.verify(sql=sink)) == {("part_changed", key), ("sql_unreadable", "sql:")}
+    sink.close()
+
+
 def test_a_removed_run_that_sql_remembers(record: Record, sql: SqlSink) -> None:
     """Gone from the audit and from what consumers see: the database still has it."""
     key = record.part("manifest.json", 3)

@@ -59,6 +59,7 @@ class Code(StrEnum):
     RUN_ROW_REWRITTEN = "run_row_rewritten"
     POLICY_CHANGED = "policy_changed"
     SQL_DIFFERS = "sql_differs"
+    SQL_UNREADABLE = "sql_unreadable"
     TREE_WRONG = "tree_wrong"
     LEAVES_WRONG = "leaves_wrong"
     OBJECT_MISSING = "object_missing"
