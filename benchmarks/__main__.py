@@ -24,6 +24,7 @@ from benchmarks import (
     pg_load,
     prove_speed,
     two_workers,
+    verify_speed,
 )
 from benchmarks.measure import Row, show
 
@@ -41,6 +42,7 @@ def main() -> int:
         "finalise_scale": lambda: finalise_scale.measure(full=full),
         "pg_load": lambda: pg_load.measure(full=full),
         "prove_speed": lambda: prove_speed.measure(full=full),
+        "verify_speed": lambda: verify_speed.measure(full=full),
         "imports": lambda: imports.measure(full=full),
     }
     if options.data is not None:
