@@ -492,3 +492,18 @@ def test_moments_compare_as_text() -> None:
     """Dates and moments of any zone become one form."""
     assert utc("2026-11-23") == "2026-11-23T00:00:00.000000+00:00"
     assert utc("2026-11-23T02:00:00+02:00") == utc("2026-11-23")
+
+
+def test_places_that_are_no_folders(tmp_path: Path) -> None:
+    """Keys are found in the URIs of an object store too, in whatever form the place was written."""
+    from uuid import uuid4
+
+    world = World(tmp_path)
+    (world.root / "script.json").write_text(json.dumps(ANSWERS))
+    jobkit.save(world.raw / "photo_160.jpg", jobkit.picture(0, (160, 120)))
+    base = f"memory://facefog-{uuid4().hex}"
+    places = {"destination": Place.parse(f"{base}/data/clean/"), "audit": Place.parse(f"{base}/audit")}
+    jobkit.run(request(world, "first", FogPolicy(), **places))
+    found = diff_policy(places["audit"], load_policy(POLICIES["fill"]))
+    assert [row["verdict"] for row in found.images] == ["changed"]
+    assert found.sources == (f"file://{world.raw}/photo_160.jpg",)

@@ -310,3 +310,18 @@ def test_shards_hold_readable_tars(world: World, tmp_path: Path) -> None:
     assert data[257:262] == b"ustar"
     with tarfile.open(fileobj=io.BytesIO(data)) as tar:
         assert len(tar.getnames()) == 8
+
+
+def test_to_a_place_that_is_no_folder(world: World, tmp_path: Path) -> None:
+    """An object store gets the same names and bytes as a folder."""
+    from uuid import uuid4
+
+    from upath import UPath
+
+    from airflow_facefog.publish.store import Store
+
+    uri = f"memory://facefog-{uuid4().hex}/out"
+    export(Place.parse(world.clean), Place.parse(uri), form=Form.COCO)
+    run(world, tmp_path, Form.COCO)
+    store = Store(UPath(uri))
+    assert {key: store.read(key) for key in store.list()} == tree(tmp_path)
