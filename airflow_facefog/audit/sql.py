@@ -239,5 +239,6 @@ def _engine(url_or_engine: str | Engine) -> Engine:
 def _must_exist(engine: Engine) -> None:
     """SQLite makes an empty file of any name that it is asked to read."""
     file = engine.url.database
-    if engine.dialect.name == "sqlite" and file and file != ":memory:" and not Path(file).exists():
+    named = bool(file) and file != ":memory:" and not str(file).startswith("file:")
+    if engine.dialect.name == "sqlite" and named and not Path(str(file)).exists():
         raise ConfigurationError("there is no SQLite database at that place; fill one with `facefog audit load`")
