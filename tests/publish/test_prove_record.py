@@ -18,6 +18,8 @@ from airflow_facefog.audit.tombstones import raise_tombstones
 from airflow_facefog.core.keys import KeyRing
 from airflow_facefog.core.policy import FogPolicy, Limits
 from airflow_facefog.core.records import Status
+from airflow_facefog.job.model import Place
+from airflow_facefog.job.prove_store import ProveRequest, prove_store
 from airflow_facefog.publish import parts as p
 from airflow_facefog.publish.prove import proof as proof_module
 from airflow_facefog.publish.prove.proof import Settings, prove
@@ -270,6 +272,36 @@ def test_an_object_store_is_walked_and_read_in_ranges(world: World, monkeypatch:
     store.create("data/x.jpg", world.raws["coffee.jpg"])
     report = world.prove(store="memory://prove-ranges/clean")
     assert counts(report) == {"proven": 4, "record": 6, "raw-match": 1}
+
+
+def test_a_bucket_is_walked(world: World) -> None:
+    """On S3 every key of the flat listing is an object, also one that ends like a folder or has empty segments."""
+    from moto.moto_server.threaded_moto_server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        options = {"key": "testing", "secret": "testing", "client_kwargs": {"endpoint_url": f"http://{host}:{port}"}}
+        fs = UPath("s3://prove-bucket/clean", **options).fs
+        fs.mkdir("prove-bucket")
+        for path in world.clean.rglob("*"):
+            if path.is_file():
+                fs.pipe_file(f"prove-bucket/clean/{path.relative_to(world.clean)}", path.read_bytes())
+        for key in ("data/x/", "data//y.jpg", "data/z.jpg"):
+            fs.call_s3("put_object", Bucket="prove-bucket", Key=f"clean/{key}", Body=world.raws["coffee.jpg"])
+
+        def open_root(uri: str, conn_id: str | None = None) -> UPath:
+            return UPath(uri, **options) if uri.startswith("s3://") else UPath(uri)
+
+        request = ProveRequest(Place.parse("s3://prove-bucket/clean"), Place.parse(world.audit), workers=2)
+        report = prove_store(request, keys=KEYS, open_root=open_root)
+    finally:
+        server.stop()
+    assert {key: f["class"] for key, f in found(report).items()} == {
+        "data/x/": "raw-match", "data//y.jpg": "raw-match", "data/z.jpg": "raw-match",
+    }  # fmt: skip
+    assert counts(report)["proven"] == 4
 
 
 def test_objects_beyond_the_limits_are_hashed_never_decoded(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,7 +23,7 @@ from airflow_facefog.audit.sealed import LedgerError
 from airflow_facefog.core.keys import NO_KEY
 from airflow_facefog.publish.prove.index import DigestIndex, Digests, KeyIndex, from_hex
 
-BATCH = 50_000
+BATCH = 20_000
 """Rows decoded at a time."""
 
 IMAGE = ("source_ref", "image_id", "status", "width", "height", "output_uri", "output_sha256", "pixel_id")

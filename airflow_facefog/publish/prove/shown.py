@@ -14,8 +14,8 @@ import numpy.typing as npt
 from airflow_facefog.core.errors import ConfigurationError
 from airflow_facefog.publish import parts as p
 from airflow_facefog.publish.dataset import DEFAULT
-from airflow_facefog.publish.prove.index import DigestIndex, Rows, from_hex
-from airflow_facefog.publish.prove.known import Known
+from airflow_facefog.publish.prove.index import DigestIndex, Digests, Rows, from_hex
+from airflow_facefog.publish.prove.known import BATCH, Known
 from airflow_facefog.publish.snapshots import newest_seq, read_snapshot
 from airflow_facefog.publish.store import Store
 
@@ -68,16 +68,17 @@ class Expected:
         self.covered: set[tuple[str, str]] = set()
         digests = [np.empty((0, 32), np.uint8)]
         for item in shown:
-            if item.rows is not None and item.rows.num_rows:
-                found = from_hex(item.rows["sha256"])
-                digests.append(found)
-                self._match(known, item, found)
+            for start in range(0, 0 if item.rows is None else item.rows.num_rows, BATCH):
+                rows = item.rows.slice(start, BATCH)
+                digests.append(from_hex(rows["sha256"]))
+                self._match(known, item, rows["key"].to_pylist(), digests[-1])
             self.covered |= _places(known, item)
+        self.rows = np.unique(self.rows)
         if len(known):
             self.current = DigestIndex(np.concatenate(digests)).find(known.outputs.digests) >= 0
 
-    def _match(self, known: Known, item: Shown, digests: Any) -> None:
-        rows, keys = known.outputs.find(digests), item.rows["key"].to_pylist()
+    def _match(self, known: Known, item: Shown, keys: list[str], digests: Digests) -> None:
+        rows = known.outputs.find(digests)
         same = known.keys.take(np.maximum(rows, 0)).to_pylist() if len(known) else [None] * len(keys)
         for at, (key, here) in enumerate(zip(keys, same, strict=True)):
             if rows[at] >= 0 and key != here:  # equal bytes under another name
@@ -85,7 +86,7 @@ class Expected:
                 rows[at] = others[0] if others else -1
             if rows[at] < 0:
                 self.strangers.append((item, key))
-        self.rows = np.unique(np.concatenate([self.rows, rows[rows >= 0]]))
+        self.rows = np.concatenate([self.rows, rows[rows >= 0]])
 
 
 def _places(known: Known, item: Shown) -> set[tuple[str, str]]:
