@@ -76,6 +76,7 @@ def get_provider_info() -> dict[str, Any]:
                     "airflow_facefog.operators.audit_life",
                     "airflow_facefog.operators.prove",
                     "airflow_facefog.operators.audit_load",
+                    "airflow_facefog.operators.audit_check",
                     "airflow_facefog.operators.audit_verify",
                 ],
             },

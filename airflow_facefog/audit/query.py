@@ -41,8 +41,11 @@ class Engine(Protocol):
     def ask(self, sql: str, params: Mapping[str, Any] | None = None, limit: int | None = None) -> Answer:
         """All rows, or the first ``limit``. Raises as ``stream``."""
 
+    def runs_with(self, column: str, value: str) -> list[tuple[str, int]]:
+        """(run_key, generation) of the runs with image rows in which a column of ``facefog_image`` has this value."""
+
     def rows_of(self, part: str, runs: Sequence[tuple[str, int]]) -> str:
-        """A FROM item that holds a table's rows of these runs, perhaps more: ``part`` is ``detection`` or ``intent``."""
+        """A FROM item that holds a table's rows of these runs, perhaps more; ``part``: image, detection or intent."""
 
     def close(self) -> None:
         """Let go of the database."""
@@ -60,11 +63,13 @@ def open_sql(url_or_engine: str | SqlAlchemyEngine, timeout_s: float = TIMEOUT_S
         ) from None
     if engine.dialect.name == "sqlite":
         return Sqlite(engine.url.database, timeout_s)
-    if engine.dialect.name == "postgresql" and engine.driver == "psycopg":
-        return Postgres(engine, timeout_s)
+    if (
+        engine.dialect.name == "postgresql"
+    ):  # Airflow's hook may bring another driver, whose protocol takes many statements
+        mine = engine.driver == "psycopg"
+        return Postgres(engine if mine else create_engine(engine.url.set(drivername="postgresql+psycopg")), timeout_s)
     raise ConfigurationError(
-        f"queries know SQLite and PostgreSQL with psycopg, not {engine.dialect.name} with {engine.driver}; "
-        "query the Parquet audit with --audit, or give postgresql+psycopg://…"
+        f"queries know SQLite and PostgreSQL, not {engine.dialect.name}; query the Parquet audit with --audit"
     )
 
 
@@ -94,6 +99,10 @@ class Sqlite:
     def ask(self, sql: str, params: Mapping[str, Any] | None = None, limit: int | None = None) -> Answer:
         """See ``Engine``."""
         return self.stream(sql, params).answer(limit)
+
+    def runs_with(self, column: str, value: str) -> list[tuple[str, int]]:
+        """See ``Engine``."""
+        return runs_with(self, column, value)
 
     def rows_of(self, part: str, runs: Sequence[tuple[str, int]]) -> str:
         """See ``Engine``."""
@@ -166,6 +175,10 @@ class Postgres:
         """See ``Engine``."""
         return self.stream(sql, params).answer(limit)
 
+    def runs_with(self, column: str, value: str) -> list[tuple[str, int]]:
+        """See ``Engine``."""
+        return runs_with(self, column, value)
+
     def rows_of(self, part: str, runs: Sequence[tuple[str, int]]) -> str:
         """See ``Engine``."""
         return f"facefog_{part}"
@@ -197,6 +210,12 @@ class Postgres:
                 raise StoreError(f"the audit's database does not answer: {name}; retry when it is up") from None
             self._connection.rollback()
             raise refused(error.diag.message_primary or type(error).__name__) from None
+
+
+def runs_with(engine: Engine, column: str, value: str, source: str = "facefog_image") -> list[tuple[str, int]]:
+    """``Engine.runs_with`` over a FROM item. ``column`` and ``source`` are names of ours."""
+    sql = f"select distinct run_key, generation from {source} where {column} = :value"  # noqa: S608
+    return sorted((row[0], row[1]) for row in engine.ask(sql, {"value": value}).rows)
 
 
 @contextmanager

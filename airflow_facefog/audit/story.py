@@ -94,8 +94,9 @@ def tell(engine: Engine, image: Found, ledger: Ledger | None = None) -> Row:
 
 def _image_rows(engine: Engine, image: Found) -> list[Row]:
     run = ", ".join(f"r.{name}" for name in RUN_COLUMNS)
+    source = engine.rows_of("image", engine.runs_with(image.column, image.value))
     sql = (
-        f"select i.*, {run} from facefog_image i join facefog_run r on r.run_key = i.run_key and r.generation = i.generation"
+        f"select i.*, {run} from {source} i join facefog_run r on r.run_key = i.run_key and r.generation = i.generation"
         f" where i.{image.column} = :value"
     )
     return engine.ask(sql, {"value": image.value}).dicts()
@@ -134,8 +135,11 @@ def _egress(engine: Engine, image_id: str) -> list[Row]:
 
 def _amendments(engine: Engine, runs: Sequence[tuple[str, int]]) -> list[Row]:
     """Erasures and expiries that changed these runs; none of them says whose rows they removed."""
-    sql = "select * from facefog_erasure where run_key = :run_key and generation = :generation"
-    rows = [row for key, n in runs for row in engine.ask(sql, {"run_key": key, "generation": n}).dicts()]
+    rows = [
+        row
+        for row in engine.ask("select * from facefog_erasure").dicts()
+        if (row["run_key"], row["generation"]) in runs
+    ]
     return sorted(rows, key=lambda row: (row["seq"], row["part"]))
 
 
@@ -144,13 +148,14 @@ def mark_newest(engine: Engine, story: Row) -> None:
 
     Looks items up by source_ref, which is not what parts are sorted by: one scan of a column.
     """
-    sql = (
-        "select i.status, i.done_run_key, i.run_key, r.destination, r.dataset, r.listed_at, i.generation"
-        " from facefog_image i join facefog_run r on r.run_key = i.run_key and r.generation = i.generation"
-        " where i.source_ref = :source_ref"
-    )
+    columns = "i.status, i.done_run_key, i.run_key, r.destination, r.dataset, r.listed_at, i.generation"
     shown: dict[tuple[str, str, str], str | None] = {}
     for ref in story["source_refs"]:
+        source = engine.rows_of("image", engine.runs_with("source_ref", ref))
+        sql = (
+            f"select {columns} from {source} i join facefog_run r on r.run_key = i.run_key and r.generation = i.generation"
+            " where i.source_ref = :source_ref"
+        )
         rows = engine.ask(sql, {"source_ref": ref}).dicts()
         for row in sorted(rows, key=lambda row: (row["listed_at"], row["generation"], row["run_key"])):
             run_key = {"published": row["run_key"], "skipped": row["done_run_key"]}.get(row["status"])

@@ -7,13 +7,16 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
-from airflow.sdk.exceptions import AirflowFailException
 
+from airflow_facefog.core.errors import GateError
 from airflow_facefog.operators.border import fails_cleanly, place
 from airflow_facefog.operators.publish import sql_sink
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+
+NAMES_FILES = ("output_uri", "output_key")
+"""Columns that may hold names of sources: not for logs."""
 
 
 class AuditCheckOperator(BaseOperator):
@@ -55,14 +58,9 @@ class AuditCheckOperator(BaseOperator):
         with open_audit(where, sink.engine if sink else None, open_root=open_root) as opened:
             result = check_audit(opened, self.checks, options)
         for one in result["checks"]:
-            self.log.log(
-                20 if one["passed"] else 40,
-                "%s: %s rows %s %s",
-                one["name"],
-                one["rows"],
-                one["note"] or "",
-                one["detail"],
-            )
+            rows = [{name: value for name, value in row.items() if name not in NAMES_FILES} for row in one["detail"]]
+            say = self.log.info if one["passed"] else self.log.error
+            say("%s: %s rows; %s %s", one["name"], one["rows"], one["note"] or "", rows or "")
         if not result["passed"]:
-            raise AirflowFailException(f"the audit does not hold: {', '.join(result['failed'])}; see the rows above")
+            raise GateError(f"the audit does not hold: {', '.join(result['failed'])}; see the rows above")
         return {**result, "checks": {one["name"]: one["rows"] for one in result["checks"]}}

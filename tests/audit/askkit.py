@@ -70,7 +70,8 @@ class Run:
             row |= {
                 "output_uri": f"{self.destination}/data/{output[:12]}.jpg", "output_sha256": output, "output_bytes": 1000,
                 "width": 640, "height": 480, "n_detections": faces, "n_fogged": min(faces, 2),
-                "irreversible": 1 if faces else None, "verify_coverage": 1.0 if faces else None, "verify_worst_score": 0.5 if faces else None,
+                "irreversible": 1 if faces else None, "verify_coverage": 1.0 if faces else None,
+                "verify_worst_score": 0.5 if faces else None,
             }  # fmt: skip
             self.detections += [self.detection(row, n) for n in range(faces)]
         row |= more
