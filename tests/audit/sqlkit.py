@@ -81,6 +81,24 @@ def seal_rows(audit: Store, run_key: str, rows: dict[str, list[dict[str, Any]]],
     chain.append(audit, body, None, same=lambda entry: False)
 
 
+def amend(audit: Store, run_key: str, request_id: str, left: dict[str, list[dict[str, Any]] | None]) -> None:
+    """Chain an amendment as erasure and expiry do: these parts hold these rows now; None: the part is gone."""
+    run, parts, removed = open_ledger(audit).find(run_key, 0), {}, {}
+    assert run is not None
+    for name, found in left.items():
+        before = run.parts[name]
+        said: dict[str, Any] = {"key": None, "sha256": None, "rows": 0, "bytes": 0, "replaces": before.sha256}
+        if found is not None:
+            data, key = to_parquet(f"facefog_{name}", found), f"runs/{run_key}/0/amended/{request_id}/{name}.parquet"
+            audit.create(key, data)
+            said |= {"key": key, "sha256": sha256(data), "rows": len(found), "bytes": len(data)}
+        parts[name], removed[name] = said, before.rows - said["rows"]
+    body = {"kind": chain.AMENDMENT, "run_key": run_key, "generation": 0, "request_id": request_id, "actor": "dpo",
+            "reason": "expiry" if None in left.values() else "erasure", "parts": parts, "rows_removed": removed,
+            "objects_removed": 0}  # fmt: skip
+    chain.append(audit, body, None, same=lambda entry: False)
+
+
 def ledger(audit: Store) -> Ledger:
     """The ledger as it is now."""
     return open_ledger(audit)
