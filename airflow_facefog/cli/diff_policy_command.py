@@ -72,6 +72,8 @@ def diff_policy(
         Place.parse(audit), load_policy(policy), since=since, run_key=run, destination=destination, dataset=dataset,
         clean=Place.parse(clean) if clean else None,
     )  # fmt: skip
+    if not any(found.totals.values()):
+        say("nothing that was asked for is published according to this audit; is it the right one?")
     listed: dict[str, Any] | None = None
     if refog is not None:
         _one_place(found)

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_facefog.core.errors import ConfigurationError, PolicyError
@@ -66,6 +67,10 @@ def diff_policy(
     """
     from airflow_facefog.audit.ledger import open_ledger
 
+    if audit.is_local and not Path(audit.local_path).is_dir():
+        raise ConfigurationError(
+            "there is no audit at that place; give the folder or URI that a run was given as --audit"
+        )
     after = None if since is None else utc(since)
     store = open_store(audit, open_root)
     ledger = open_ledger(store)

@@ -118,10 +118,13 @@ def test_forms_of_the_difference(terminal: Terminal) -> None:
 
 
 def test_diff_of_an_empty_audit_and_a_wrong_policy(terminal: Terminal) -> None:
-    """Nothing there answers with nothing; a policy that is refused is wrong use."""
+    """An empty audit answers with nothing and says so; one that is not there, and a policy that is refused, are wrong use."""
     new = policy(terminal, "new", "rules: {}\n")
+    assert terminal.facefog("audit", "diff-policy", new, "--audit", terminal.audit).code == 2
+    terminal.audit.mkdir()
     found = terminal.facefog("audit", "diff-policy", new, "--audit", terminal.audit, "--json")
     assert (found.code, found.json["images"], found.json["images_unchanged"]) == (0, [], 0)
+    assert "is it the right one" in found.err
     wrong = policy(terminal, "wrong", "no_such: 1\n")
     assert terminal.facefog("audit", "diff-policy", wrong, "--audit", terminal.audit).code == 2
 

@@ -213,7 +213,10 @@ def test_what_is_left_out_and_what_is_refused(world: World) -> None:
         diff(world, policy, dataset="other")
     with pytest.raises(ConfigurationError, match="no date"):
         diff(world, policy, since="yesterday")
-    assert diff_policy(Place.parse(world.root / "nothing"), policy).images == []
+    (world.root / "empty").mkdir(exist_ok=True)
+    assert diff_policy(Place.parse(world.root / "empty"), policy).images == []
+    with pytest.raises(ConfigurationError, match="no audit"):
+        diff_policy(Place.parse(world.root / "nothing"), policy)
 
 
 def test_a_moved_destination_is_found(world: World, tmp_path: Path) -> None:
