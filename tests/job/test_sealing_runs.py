@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import logging
 import shutil
@@ -174,6 +175,28 @@ def test_two_processes_that_finalise_at_once_seal_one_manifest(world: World, tmp
     assert len(open_ledger(store(world)).entries) == 1
     assert sealing.seal_outsiders(store(world), None)["damaged"] == []
     assert len(list(folder_of(world).iterdir())) == 6
+
+
+@pytest.mark.parametrize("number", range(1, 13))
+def test_a_finaliser_that_is_overtaken_at_any_write_says_what_the_other_said(
+    world: World, monkeypatch: Any, number: int
+) -> None:
+    """Before its n-th new object, another one (another key, other salts) does everything: one manifest, nothing left over."""
+    plan, numbers, other = ready(world), itertools.count(1), {}
+    create = Store.create
+
+    def overtaken(self: Store, key: str, data: bytes) -> bool:
+        if next(numbers) == number:
+            other.update(do_final(plan, SigningKey.generate()))
+        return create(self, key, data)
+
+    monkeypatch.setattr(Store, "create", overtaken)
+    assert do_final(plan) == other
+    run = only_run(world)
+    assert (run.seq, len(open_ledger(store(world)).entries)) == (1, 1)
+    assert sealing.sealed_tables(store(world), run).counts() == other["counts"]
+    assert len(list(folder_of(world).iterdir())) == 6
+    assert len(shown(world)) == 3
 
 
 def test_many_runs_end_in_one_chain(world: World) -> None:
