@@ -6,7 +6,7 @@ array, and every text is a slice of one buffer.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
@@ -122,11 +122,12 @@ def _same(image: Any, detection: Any, codes: Any, found: Any) -> bool:
     mine = _coded(one_chunk(detection))
     if mine.null_count:
         return False
-    numbered = mine.indices.to_numpy(zero_copy_only=False)
-    one = np.zeros(len(found), numbered.dtype)
-    one[codes] = numbered
-    if not np.array_equal(one[codes], numbered):  # two detections of one image differ
-        return False
+    one = np.zeros(len(found), np.int64)
+    if len(mine.dictionary) > 1:
+        numbered = mine.indices.to_numpy(zero_copy_only=False)
+        one[codes] = numbered
+        if not np.array_equal(one[codes], numbered):  # two detections of one image differ
+            return False
     used = pa.array(np.bincount(codes, minlength=len(found)) > 0)
     theirs = _plain(one_chunk(image)).take(found.filter(used))
     equal = pc.equal(mine.dictionary.take(pa.array(one).filter(used)), theirs)
@@ -140,10 +141,7 @@ def _codes(columns: Mapping[str, Any], fixed: frozenset[str], n_rows: int, pair:
     import pyarrow.compute as pc
 
     number, size = np.zeros(n_rows, np.int64), 1
-    for name, column in columns.items():
-        part, count = _presence(column) if name in fixed else _values(column)
-        if count < 2:
-            continue
+    for part, count in _distinctions(columns, fixed):
         if size * count > CODES:
             number, size = _renumber(number, size)
         number *= count
@@ -185,12 +183,19 @@ def _renumber(numbers: Any, size: int) -> tuple[Any, int]:
     return (np.cumsum(used) - 1)[numbers], int(used.sum())
 
 
-def _presence(column: Any) -> tuple[Any, int]:
-    import numpy as np
-
-    if column.null_count == 0:
-        return 0, 1
-    return column.is_valid().to_numpy(zero_copy_only=False).astype(np.int64), 2
+def _distinctions(columns: Mapping[str, Any], fixed: frozenset[str]) -> Iterator[tuple[Any, int]]:
+    """What tells rows apart: numbers below a count, for each column that does. Columns often lack values together."""
+    seen: list[Any] = []
+    for name, column in columns.items():
+        if name not in fixed:
+            part, count = _values(column)
+            if count > 1:
+                yield part, count
+        elif column.null_count:
+            there = column.is_valid()
+            if not any(map(there.equals, seen)):
+                seen.append(there)
+                yield there.to_numpy(zero_copy_only=False), 2
 
 
 def _values(column: Any) -> tuple[Any, int]:

@@ -55,7 +55,7 @@ FIXED: Mapping[str, tuple[str, ...]] = {
 EXACT = 2**53
 """From here on, JSON numbers are not exact: such values stand as text."""
 
-AT_ONCE = 8_192
+AT_ONCE = 16_384
 """Images whose rows are encoded at the same time: enough to forget the cost of a call, few enough to stay in small memory."""
 
 NAN = struct.pack("<d", math.nan)

@@ -474,7 +474,8 @@ def test_command_says_what_is_not_proven(tmp_path: Path, command: Any) -> None:
 
 @pytest.mark.parametrize(
     "argv",
-    [[], ["a" * 64], ["no-file.jpg", "--audit", "x"], ["abc", "--audit", "x"], ["n" * 5000, "--audit", "x"], ["a" * 64, "--check", "x"],
+    [[], ["a" * 64], ["no-file.jpg", "--audit", "x"], ["abc", "--audit", "x"], ["n" * 5000, "--audit", "x"],
+     ["a" * 64, "--check", "x"],
      ["--check", "nowhere"], ["a" * 64, "--audit", "x", "--image", "y"]],
 )  # fmt: skip
 def test_command_refuses_wrong_use(
