@@ -111,7 +111,8 @@ def verify(
         _say_unchecked(links, checked, options.since, findings)
         traces = witness(known, findings) if witness else ()
         judge_seals(audit, checked, work, traces, links, findings)
-        _judge_unsigned(links, checked, findings, require=options.require_signed)
+        pinned = trust.source == "pinned"
+        _judge_unsigned(links, checked, findings, require=options.require_signed, pinned=pinned)
         for run in known.intact_ledger.runs if deep else ():
             if deep:
                 deep(run, pool, findings)
@@ -135,14 +136,23 @@ def _say_unchecked(links: Links, checked: Sequence[Checked], since: str | None, 
         findings.add(Code.NOT_CHECKED, "runs", f"the parts of {skipped} runs before {since} were not read")
 
 
-def _judge_unsigned(links: Links, checked: Sequence[Checked], findings: Findings, *, require: bool) -> None:
-    """One notice for all that is unsigned, or an error for each when signatures are required."""
+def _judge_unsigned(
+    links: Links, checked: Sequence[Checked], findings: Findings, *, require: bool, pinned: bool
+) -> None:
+    """One notice for all that is unsigned, or an error for each when signatures are required.
+
+    A signed entry vouches for every entry before it. So a pinned key needs one signed entry (``downgraded`` sees to what
+    follows it): otherwise all signatures could be stripped from an audit and it would still verify.
+    """
     names = [entry_key(e.seq) for e in links.entries if e.document.get("signed") is not True]
     outside = [found for found in checked if found.home.entry is None and found.manifest is not None]
     names += [o.home.manifest_key for o in outside if o.manifest and o.manifest.signature is Signature.UNSIGNED]
-    if require:
-        for name in names:
-            findings.add(Code.SIGNATURE_REQUIRED, name, "unsigned, and signatures are required")
-    elif names:
-        detail = f"{len(names)} documents are unsigned, from here on: whoever can write to the audit can rewrite them"
-        findings.add(Code.UNSIGNED, names[0], detail)
+    for name in names if require else ():
+        findings.add(Code.SIGNATURE_REQUIRED, name, "unsigned, and signatures are required")
+    if require or not names:
+        return
+    if pinned and not links.any_signed:
+        detail = "a public key was given, and no entry of the chain is signed: nothing here is by its holder"
+        findings.add(Code.SIGNATURE_REQUIRED, entry_key(links.head.seq) if links.found else names[0], detail)
+    detail = f"{len(names)} documents are unsigned, from here on: whoever can write to the audit can rewrite them"
+    findings.add(Code.UNSIGNED, names[0], detail)

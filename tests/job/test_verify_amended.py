@@ -12,6 +12,7 @@ from verifykit import Record, build, copies, said
 
 from airflow_facefog.audit import amendments
 from airflow_facefog.audit.ledger import open_ledger
+from airflow_facefog.audit.parquet import read_arrow
 from airflow_facefog.publish.store import Store
 
 REQUEST = amendments.Request("e" * 32, "erasure", "tester")
@@ -38,7 +39,7 @@ def erase_first_row(record: Record, seq: int = 2) -> tuple[str, dict[str, bytes]
     ledger = open_ledger(audit)
     run = ledger.runs[seq - 1]
     before = {part.key: audit.read(part.key) for part in run.parts.values()}
-    table = amendments._read(audit, run, "image")
+    table = read_arrow("facefog_image", before[run.parts["image"].key])
     row: dict[str, Any] = table.filter(pc.greater(table["n_detections"], 0)).slice(0, 1).to_pylist()[0]
     wanted = pa.array([row["source_ref"]])
 

@@ -180,11 +180,24 @@ def test_a_chain_that_was_written_anew_with_another_key(record: Record) -> None:
 
 
 def test_a_chain_that_was_stripped_of_its_signatures(record: Record) -> None:
-    """Written anew without any key: an anchor shows it, and so does asking for signatures."""
+    """Written anew without any key: a pinned key shows it, an anchor does, and so does asking for signatures."""
     record.rewrite(None)
-    assert record.verify()["signed"] == "none"
-    assert said(record.verify(heads=(record.head,))) == {("chain_rewritten", THIRD)}
-    assert {code for code, _ in said(record.verify(require_signed=True))} == {"signature_required"}
+    result = record.verify(pinned=False)
+    assert (result["verified"], result["signed"]) == (True, "none")
+    assert said(record.verify()) == {("signature_required", THIRD)}
+    assert said(record.verify(pinned=False, heads=(record.head,))) == {("chain_rewritten", THIRD)}
+    required = said(record.verify(require_signed=True))
+    assert required == {("signature_required", f"chain/{seq:010d}.json") for seq in (1, 2, 3)}
+
+
+def test_an_entry_that_was_stripped_alone(record: Record) -> None:
+    """A signed manifest under an unsigned entry, in a chain of one."""
+    for seq in (2, 3):
+        shutil.rmtree(record.path(record.home(seq)))
+        record.path(f"chain/{seq:010d}.json").unlink()
+    shutil.rmtree(record.path("refusals"))
+    record.write("chain/0000000001.json", record.entry(1), None)
+    assert ("downgraded", "chain/0000000001.json") in said(record.verify())
 
 
 @pytest.mark.parametrize("where", ["chain/0000000001.json", "chain/0000000002.json", THIRD])
@@ -261,6 +274,21 @@ def test_counts_that_the_rows_do_not_hold(record: Record, count: str) -> None:
 
     record.rewrite(record.signer, pad)
     assert ("counts_wrong", record.part("manifest.json")) in said(record.verify())
+
+
+def test_a_far_number_costs_nothing(record: Record) -> None:
+    """A file with a huge number: the gap before it is one finding, and nobody looks for ten billion entries."""
+    record.path("chain/9999999999.json").write_bytes(b"{}")
+    found = said(record.verify())
+    assert found == {("chain_gap", "chain/0000000004.json"), ("chain_entry_damaged", "chain/9999999999.json")}
+
+
+def test_a_run_that_nobody_planned(record: Record) -> None:
+    """Files like those of a run that goes on, of a run that nothing knows."""
+    home = record.path(f"runs/{'f' * 32}/0")
+    home.mkdir(parents=True)
+    shutil.copy(record.path(record.part("image.parquet")), home / "image.parquet")
+    assert said(record.verify()) == {("foreign_file", f"runs/{'f' * 32}/0/image.parquet")}
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ _NAME = re.compile(r"chain/([0-9]{10})\.json")
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """What is there under one number: ``entry`` None when it cannot be read, ``sha256`` None when it is missing."""
+    """What lies under one number: ``entry`` None when it cannot be read, ``sha256`` None when it went meanwhile."""
 
     seq: int
     sha256: str | None
@@ -31,7 +31,7 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class Links:
-    """The chain as found: number → link, from 1 to the newest without a gap in the numbers."""
+    """The chain as found: number → link, in order; missing numbers are absent."""
 
     found: Mapping[int, Link] = field(repr=False)
 
@@ -55,7 +55,7 @@ class Links:
     @property
     def damaged(self) -> bool:
         """Whether an entry is missing or cannot be read: it may be the one that is looked for."""
-        return any(link.entry is None for link in self.found.values())
+        return len(self.found) < self.head.seq or any(link.entry is None for link in self.found.values())
 
     @property
     def any_signed(self) -> bool:
@@ -69,11 +69,22 @@ def read_links(audit: Objects, trust: Trust, pool: Executor, findings: Findings)
     for name in names:
         if not _NAME.fullmatch(name) or int(_NAME.fullmatch(name)[1]) == 0:  # type: ignore[index]
             findings.add(Code.FOREIGN_FILE, name, "this is no chain entry; nothing of facefog writes here")
-    newest = max((int(match[1]) for name in names if (match := _NAME.fullmatch(name))), default=0)
+    numbers = {int(match[1]) for name in names if (match := _NAME.fullmatch(name))} - {0}
+    newest = max(numbers, default=0)
     while audit.exists(entry_key(newest + 1)):  # written since the listing
         newest += 1
-    found = pool.map(lambda seq: _read(audit, seq, trust, findings), range(1, newest + 1))
+        numbers.add(newest)
+    _name_gaps(sorted(numbers), findings)
+    found = pool.map(lambda seq: _read(audit, seq, trust, findings), sorted(numbers))
     return Links({link.seq: link for link in found})
+
+
+def _name_gaps(numbers: Sequence[int], findings: Findings) -> None:
+    """One finding for each stretch of missing numbers: a single far number must not cost a look at all before it."""
+    for before, after in zip([0, *numbers], numbers, strict=False):
+        if after > before + 1:
+            which = f"number {after - 1} is" if after == before + 2 else f"numbers {before + 1} to {after - 1} are"
+            findings.add(Code.CHAIN_GAP, entry_key(before + 1), f"{which} missing below the newest: removed")
 
 
 def check_links(links: Links, findings: Findings) -> None:
@@ -143,7 +154,8 @@ def _is_part(part: Any) -> bool:
 
 def _check_previous(links: Links, findings: Findings) -> None:
     for seq, link in links.found.items():
-        before = links.found[seq - 1].sha256 if seq > 1 else None
+        earlier = links.found.get(seq - 1)
+        before = earlier.sha256 if earlier else None
         if link.entry is None or (seq > 1 and before is None):
             continue
         if link.entry.document.get("previous") != before:

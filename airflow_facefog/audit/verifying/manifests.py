@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from airflow_facefog.audit.chain import entry_key
 from airflow_facefog.audit.ledger import MANIFESTS, LedgerPart
 from airflow_facefog.audit.sealed import LedgerError, Signature, read_sealed, sha256
 from airflow_facefog.audit.verifying.findings import Code, Findings
@@ -53,6 +54,9 @@ def read_manifest(data: bytes, home: Home, links: Links, trust: Trust, findings:
         findings.add(Code.MANIFEST_DAMAGED, name, str(error))
         return None
     manifest = Manifest(document, digest, parts, judge(name, document, trust, findings), changed)
+    if home.entry is not None and home.entry.document.get("signed") is not True and document.get("signed") is True:
+        detail = f"unsigned, though the manifest {name} that it enters is signed"
+        findings.add(Code.DOWNGRADED, entry_key(home.entry.seq), detail)
     for detail in (*_against_home(manifest, home), *_against_itself(document), *_against_chain(manifest, home, links)):
         findings.add(Code.MANIFEST_WRONG, name, detail[:300])
     return manifest
@@ -123,15 +127,10 @@ def _against_chain(manifest: Manifest, home: Home, links: Links) -> list[str]:
     before = manifest.document["previous"]
     seq, named = before.get("seq"), before.get("sha256")
     link = links.found.get(seq) if type(seq) is int else None
-    if seq == 0 and named is None:
-        link_sha256 = None
-    elif link is None:
-        return ["it was sealed after a chain entry that is not there"]
-    elif link.sha256 is None:
-        return []  # a gap, and named as one
-    else:
-        link_sha256 = link.sha256
-    if link_sha256 != named or (home.entry is not None and seq >= home.entry.seq):
+    if link is None and seq != 0:
+        gap = type(seq) is int and 0 < seq < links.head.seq  # named as one
+        return [] if gap else ["it was sealed after a chain entry that is not there"]
+    if (link.sha256 if link else None) != named or (home.entry is not None and seq >= home.entry.seq):
         return [f"it was sealed after another entry {seq} than the one in this chain"]
     newest = [e.document["manifest"].get("sha256") for e in links.entries if e.kind == "run" and e.seq <= seq]
     if not links.damaged and manifest.document["run"].get("prev_manifest_sha256") != (newest[-1] if newest else None):

@@ -15,7 +15,7 @@ from airflow_facefog.audit.objects import Objects
 from airflow_facefog.audit.sealed import Signature
 from airflow_facefog.audit.verifying.findings import Code, Findings
 from airflow_facefog.audit.verifying.links import Links
-from airflow_facefog.audit.verifying.runs import Checked
+from airflow_facefog.audit.verifying.runs import BEFORE_SEAL, Checked
 from airflow_facefog.audit.verifying.survey import Name
 
 _REFUSAL = re.compile(r"refusals/[^/]+/([^/]+)-(0|[1-9][0-9]*)")
@@ -61,6 +61,8 @@ def judge_seals(
     for found in checked:
         if found.home.entry is None and found.manifest is not None:
             _judge_unchained(found, seen[found.home.run], links, findings)
+        elif found.manifest is None and found.home.run not in work and not seen[found.home.run]:
+            _name_strays(found, findings)
     for name in work.keys() - {name for name, where in seen.items() if where}:
         _name_unfinished(work[name], findings)
 
@@ -87,6 +89,14 @@ def _judge_unchained(found: Checked, later: Sequence[str], links: Links, finding
             "this sealed run is not in the chain: of an older release, or finalise stopped; run `facefog audit seal`"
         )
         findings.add(Code.NOT_IN_CHAIN, name, detail)
+
+
+def _name_strays(found: Checked, findings: Findings) -> None:
+    """Files that a run leaves before it is sealed, of a run that neither chain nor plan knows."""
+    if found.home.entry is None and found.home.manifest_key not in found.home.files:
+        expected = {f"{found.home.folder}/{name}" for name in BEFORE_SEAL}  # all others were named before
+        for key in sorted(found.home.files & expected):
+            findings.add(Code.FOREIGN_FILE, key, "no chain entry, manifest or plan knows this run")
 
 
 def _name_unfinished(where: str, findings: Findings) -> None:
