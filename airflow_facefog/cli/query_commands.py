@@ -39,7 +39,7 @@ def asking(audit: str | None, sql: str | None, timeout: float = TIMEOUT_S) -> It
 
 
 def query(
-    sql_text: Annotated[str, typer.Argument(metavar="SQL")],
+    statement: Annotated[str, typer.Argument()],
     audit: AuditOption = None,
     sql: SqlOption = None,
     param: ParamOption = None,
@@ -51,10 +51,10 @@ def query(
 ) -> None:
     """Ask the audit one SQL question.
 
-    SQL is one statement that reads: SELECT, WITH or VALUES over the tables facefog_* and the views facefog_v_*.
+    STATEMENT is SQL that reads: one SELECT, WITH or VALUES over the tables facefog_* and the views facefog_v_*.
     """
     with asking(audit, sql, timeout) as opened:
-        answered = opened.engine.stream(sql_text, read_params(param or []))
+        answered = opened.engine.stream(statement, read_params(param or []))
         give(answered, Format.JSON if as_json else form, output, limit)
 
 

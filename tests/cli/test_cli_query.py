@@ -12,6 +12,7 @@ from cli_world import Terminal
 
 from airflow_facefog.audit.reports import REPORTS
 from airflow_facefog.cli.app import run
+from airflow_facefog.cli.query_doc import markdown
 
 
 @pytest.fixture
@@ -240,3 +241,10 @@ def test_help_names_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["audit", "--help"]) == 0
     out = capsys.readouterr().out
     assert all(name in out for name in ("query", "report", "show", "check", "shell"))
+
+
+def test_the_documentation_lists_every_view_report_and_check() -> None:
+    """The tables in docs/queries.md are the code's."""
+    text = (Path(__file__).resolve().parents[2] / "docs" / "queries.md").read_text()
+    _, _, rest = text.partition("<!-- queries: made by airflow_facefog.cli.query_doc -->\n\n")
+    assert rest.partition("\n<!-- end of queries -->")[0] == markdown()
