@@ -46,7 +46,8 @@ def erase_first_row(record: Record, seq: int = 2) -> tuple[str, dict[str, bytes]
     def gone(rows: Any) -> Any:
         return pc.is_in(rows["source_ref"], value_set=wanted)
 
-    amendments.remove_rows(audit, ledger, run, REQUEST, gone, record.signer, objects_removed=1)
+    cursor = amendments.Cursor.after(ledger)
+    amendments.remove_rows(audit, cursor, run, REQUEST, gone, record.signer, objects_removed=1)
     amendments.sweep(audit, open_ledger(audit))
     return str(row["output_uri"]), before
 
