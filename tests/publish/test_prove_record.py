@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -235,6 +236,29 @@ def test_a_run_that_publishes_meanwhile_is_not_foreign(fresh: World, monkeypatch
     report = fresh.prove()
     assert report.clean, report.document["findings"]
     assert counts(report)["proven"] == 7
+
+
+@pytest.mark.parametrize(("gone", "classes"), [("image", {"orphan", "tampered"}), ("detection", {"orphan"})])
+def test_expired_parts_prove_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch, gone: str, classes: set[str]
+) -> None:
+    """Without image and intent rows objects are orphans, without detections nothing is compared; both is said."""
+    from airflow_facefog.audit import ledger
+
+    left = {"image": {"detection"}, "detection": {"image", "intent"}}[gone]
+
+    def amended(audit: Store) -> ledger.Ledger:
+        whole = open_ledger(audit)
+        runs = [replace(run, parts={n: part for n, part in run.parts.items() if n in left}) for run in whole.runs]
+        return replace(whole, runs=tuple(runs))
+
+    for intents in world.audit.glob("intents/*/*/*/*/intent-*.parquet"):
+        intents.unlink()
+    monkeypatch.setattr(ledger, "open_ledger", amended)
+    world.put("data/x.jpg", encode(pictures()["coffee.jpg"], quality=70))
+    report = world.prove()
+    assert {finding["class"] for finding in report.document["findings"]} == classes
+    assert any(f"the {gone} rows of 1 runs have expired" in note for note in report.document["notes"])
 
 
 @pytest.mark.parametrize("part", ["image", "intent"])

@@ -45,7 +45,7 @@ CLAIMS = (
     ("Not proven", "Every other object. Raw match and raw derived are recognised, not guessed from names; but a crop, a strong "
                    "edit or a picture of another audit is not recognised and ends as an orphan."),
     ("Raw derived", "Rests on likeness. A photo of the same scene, taken from the same place, is also like a published one "
-                    "outside of its regions; so is the same picture fogged under another policy. Look at each."),
+                    "outside of its regions; so is the same picture fogged by runs that this audit does not know. Look at each."),
     ("Versions", "What was listed is what a reader of the store sees now. Older versions and deleted markers of a versioned "
                  "bucket are not walked."),
 )  # fmt: skip

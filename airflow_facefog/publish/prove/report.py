@@ -16,6 +16,12 @@ FORMAT = "facefog-proof/1"
 
 WITHHELD = "Object keys of the named layout hold source names: this report is as restricted as the audit."
 
+EXPIRED = {
+    "image": "what they published is an orphan here",
+    "detection": "nothing is compared with what they published",
+}
+"""What the proof loses when a part of a run has expired."""
+
 
 @dataclass(frozen=True, slots=True)
 class About:
@@ -97,6 +103,10 @@ def _notes(proof: Proof, present: int) -> list[str]:
         notes.append("this store has no snapshots and is no recorded destination: nothing can be missing from it")
     if _amendments(proof).get("erasure"):
         notes.append("outputs were erased from this audit: they left no hash, so a copy of one here would be an orphan")
+    for part, lost in EXPIRED.items():
+        runs = sum(part not in run.parts for run in proof.ledger.runs)
+        if runs:
+            notes.append(f"the {part} rows of {runs} runs have expired: {lost}")
     if any(cls not in FINE and count for cls, count in proof.tally.objects.items()) and proof.tally.left_off:
         notes.append(f"{proof.tally.left_off} findings are in the Parquet report only")
     return notes
