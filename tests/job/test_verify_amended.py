@@ -69,7 +69,12 @@ def test_a_second_amendment_continues_from_the_first(record: Record) -> None:
     ledger = open_ledger(audit)
     expiry = amendments.Request("f" * 32, "expiry")
     amendments.remove_parts(
-        audit, ledger, ledger.runs[0], expiry, ("image", "detection", "intent", "leaf"), record.signer
+        audit,
+        amendments.Cursor.after(ledger),
+        ledger.runs[0],
+        expiry,
+        ("image", "detection", "intent", "leaf"),
+        record.signer,
     )
     amendments.sweep(audit, open_ledger(audit))
     result = record.verify(deep=True)
