@@ -8,7 +8,7 @@ A leaf keeps its place and hash and loses its salt, so that the proofs of other 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from airflow_facefog.audit import chain
@@ -51,6 +51,26 @@ class Request:
     note: str | None = None
 
 
+@dataclass(slots=True)
+class Cursor:
+    """How far the chain was read, and which runs were amended on the way, by which entry: others than these are known."""
+
+    head: chain.Head
+    moved: dict[tuple[str, int], int] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def after(cls, ledger: Ledger) -> Cursor:
+        """From where a ledger ends."""
+        newest = ledger.entries[-1] if ledger.entries else None
+        return cls(chain.Head(newest.seq, newest.sha256) if newest else chain.START)
+
+    def pass_by(self, entry: Entry) -> None:
+        """Read on."""
+        self.head = chain.Head(entry.seq, entry.sha256)
+        if entry.kind == chain.AMENDMENT:
+            self.moved[entry.run] = entry.seq
+
+
 @dataclass(frozen=True, slots=True)
 class Amended:
     """One amendment: its chain entry and how many rows each part lost."""
@@ -60,13 +80,13 @@ class Amended:
 
 
 def remove_rows(
-    audit: Editable, ledger: Ledger, run: SealedRun, request: Request, gone: Gone, signer: SigningKey | None, *,
+    audit: Editable, cursor: Cursor, run: SealedRun, request: Request, gone: Gone, signer: SigningKey | None, *,
     objects_removed: int = 0,
 ) -> Amended | None:  # fmt: skip
     """Write a run's parts without the rows for which ``gone`` holds; None when it has no such rows.
 
-    ``ledger``: what was read before, and holds ``run``. Raises LedgerError when a part is missing or damaged (what it held
-    cannot be told then), OvertakenError when another amendment of this run was faster: read the ledger and try again.
+    ``cursor``: from where on the chain was not yet read when ``run`` was. Raises LedgerError when a part is missing or
+    damaged (what it held cannot be told then), OvertakenError when another amendment of this run was faster.
     """
     tables = {name: _read(audit, run, name) for name in ROWS if name in run.parts}
     masks = {name: gone(table) for name, table in tables.items()}
@@ -80,11 +100,11 @@ def remove_rows(
     if "leaf" in run.parts and "image" in removed:
         leaves = _without_salts(audit, run, tables["image"].filter(masks["image"])["leaf_idx"].to_pylist())
         parts["leaf"] = _write(audit, run, request, "leaf", leaves, run.parts["leaf"].rows)
-    return _chain(audit, ledger, run, request, parts, removed, objects_removed, signer)
+    return _chain(audit, cursor, run, request, parts, removed, objects_removed, signer)
 
 
 def remove_parts(
-    audit: Editable, ledger: Ledger, run: SealedRun, request: Request, names: Iterable[str], signer: SigningKey | None
+    audit: Editable, cursor: Cursor, run: SealedRun, request: Request, names: Iterable[str], signer: SigningKey | None
 ) -> Amended | None:
     """Say that these parts of a run are gone; its manifest and chain entry stay. None when none of them is left.
 
@@ -93,7 +113,7 @@ def remove_parts(
     there = {name: run.parts[name] for name in names if name in run.parts}
     parts = {name: _entry(None, None, 0, 0, part) for name, part in there.items()}
     removed = {name: part.rows for name, part in there.items() if name in ROWS and part.rows}
-    return _chain(audit, ledger, run, request, parts, removed, 0, signer) if parts else None
+    return _chain(audit, cursor, run, request, parts, removed, 0, signer) if parts else None
 
 
 def sweep(audit: Editable, ledger: Ledger) -> list[str]:
@@ -194,7 +214,7 @@ def _entry(key: str | None, digest: str | None, rows: int, size: int, old: Ledge
 
 
 def _chain(
-    audit: Objects, ledger: Ledger, run: SealedRun, request: Request, parts: Mapping[str, Any],
+    audit: Objects, cursor: Cursor, run: SealedRun, request: Request, parts: Mapping[str, Any],
     removed: Mapping[str, int], objects_removed: int, signer: SigningKey | None,
 ) -> Amended:  # fmt: skip
     """Append the amendment. ``parts`` replace those that ``run`` says: after another amendment they would undo it."""
@@ -203,14 +223,18 @@ def _chain(
         "reason": request.reason, "actor": request.actor, "parts": dict(parts), "rows_removed": dict(removed),
         "objects_removed": objects_removed, **({"note": request.note} if request.note else {}),
     }  # fmt: skip
+    name, known = (run.run_key, run.generation), {entry.seq for entry in run.amendments}
 
     def same(entry: Entry) -> bool:
-        if entry.kind != chain.AMENDMENT or entry.run != (run.run_key, run.generation):
-            return False
-        if all(entry.document[name] == body[name] for name in ("request_id", "reason", "parts")):
-            return True
-        raise OvertakenError(f"chain entry {entry.seq} amended this run meanwhile; read the ledger again")
+        cursor.pass_by(entry)
+        if entry.kind == chain.AMENDMENT and entry.run == name and entry.seq not in known:
+            if all(entry.document[field_] == body[field_] for field_ in ("request_id", "reason", "parts")):
+                return True
+            raise OvertakenError(f"chain entry {entry.seq} amended this run meanwhile; read it again")
+        return False
 
-    newest = ledger.entries[-1] if ledger.entries else None
-    after = chain.Head(newest.seq, newest.sha256) if newest else chain.START
-    return Amended(chain.append(audit, body, signer, after=after, same=same), removed)
+    if cursor.moved.get(name, 0) not in {0, *known}:
+        raise OvertakenError("another amendment of this run was chained meanwhile; read it again")
+    entry = chain.append(audit, body, signer, after=cursor.head, same=same)
+    cursor.pass_by(entry)
+    return Amended(entry, removed)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_facefog.core.errors import ConfigurationError, PermanentError
 from airflow_facefog.core.raw import sealed
 from airflow_facefog.job import erase_raw
+from airflow_facefog.job.amending import amend_run, check_signer
 from airflow_facefog.job.erase_case import Case, describe, journal_key, keep_journal, open_case
 from airflow_facefog.job.erase_files import Files, apply, recipients
 from airflow_facefog.job.model import Place, RootOpener, open_root_plain
@@ -22,7 +23,8 @@ from airflow_facefog.job.plan import open_store
 from airflow_facefog.job.trace import Wanted, read_wanted
 
 if TYPE_CHECKING:
-    from airflow_facefog.audit.ledger import Ledger, SealedRun
+    from airflow_facefog.audit.amendments import Amended, Cursor
+    from airflow_facefog.audit.ledger import SealedRun
     from airflow_facefog.audit.sealed import SigningKey
     from airflow_facefog.audit.sql import SqlSink
     from airflow_facefog.core.keys import KeyRing
@@ -108,14 +110,6 @@ def erase_images(
     return {**_about(case), **done, **total, "chain_head": str(read_head(store))}
 
 
-def check_signer(ledger: Ledger, signer: SigningKey | None) -> None:
-    """Raise ConfigurationError when a signed chain would get an unsigned entry."""
-    if signer is None and any(entry.document["signed"] is True for entry in ledger.entries):
-        raise ConfigurationError(
-            "this audit is signed: an unsigned amendment would look like a forgery; give the signing key"
-        )
-
-
 def _open(store: Store, wanted: Wanted, keys: KeyRing, options: EraseOptions) -> Case:
     from airflow_facefog.audit.ledger import open_ledger
 
@@ -147,7 +141,7 @@ def _erase(
 
 
 def _is_found(store: Store, case: Case, open_root: RootOpener) -> bool:
-    from airflow_facefog.publish.withdrawal import mentioned
+    from airflow_facefog.publish.cutting import mentioned
 
     if case.trace.rows or store.exists(journal_key(case.request_id)):
         return True
@@ -186,7 +180,7 @@ def _withdraw(case: Case, open_root: RootOpener) -> list[Result]:
 
 def _delete_objects(case: Case, open_root: RootOpener) -> int:
     """Objects that no other row names: in this audit, or in any dataset of the destination."""
-    from airflow_facefog.publish.withdrawal import still_named
+    from airflow_facefog.publish.cutting import still_named
 
     deleted = 0
     for place in case.destinations():
@@ -198,47 +192,23 @@ def _delete_objects(case: Case, open_root: RootOpener) -> int:
 
 def _amend(store: Store, case: Case, options: EraseOptions, signer: SigningKey | None) -> int:
     """Rewrite the sealed parts; return the image rows that went."""
-    from airflow_facefog.audit.amendments import OvertakenError, sweep
+    from airflow_facefog.audit.amendments import Cursor, Request, remove_rows, sweep
     from airflow_facefog.audit.ledger import open_ledger
 
-    homes = sorted({row.run.home for row in case.trace.rows})
+    request = Request(case.request_id, "erasure", options.actor, options.note)
     removed = 0
-    for home in homes:
-        for left in reversed(range(TRIES)):
-            try:
-                removed += _amend_run(store, case, home, options, signer)
-                break
-            except OvertakenError:
-                if not left:
-                    raise
+    for place in {row.run.home: row.run for row in case.trace.rows}.values():
+        keys = {row.output_key for row in case.trace.rows if row.run == place and row.output_key}
+
+        run = case.ledger.find(place.run_key, place.generation)
+
+        def remove(cursor: Cursor, found: SealedRun, objects: int = len(keys)) -> Amended | None:
+            return remove_rows(store, cursor, found, request, case.subject.about, signer, objects_removed=objects)
+
+        done = amend_run(store, Cursor.after(case.ledger), place.run_key, place.generation, signer, remove, run)
+        removed += done.rows_removed.get("image", 0) if done else 0
     sweep(store, open_ledger(store))
     return removed
-
-
-def _amend_run(store: Store, case: Case, home: str, options: EraseOptions, signer: SigningKey | None) -> int:
-    from airflow_facefog.audit.amendments import Request, remove_rows
-    from airflow_facefog.audit.ledger import open_ledger
-
-    ledger = open_ledger(store)
-    run = next((run for run in ledger.runs if run.home == home), None)
-    if run is None:  # not sealed
-        return 0
-    if run.seq is None:
-        ledger, run = _chain_first(store, run, signer)
-    request = Request(case.request_id, "erasure", options.actor, options.note)
-    objects = len({row.output_key for row in case.trace.rows if row.run.home == home and row.output_key})
-    done = remove_rows(store, ledger, run, request, case.subject.about, signer, objects_removed=objects)
-    return 0 if done is None else done.rows_removed.get("image", 0)
-
-
-def _chain_first(store: Store, run: SealedRun, signer: SigningKey | None) -> tuple[Ledger, SealedRun]:
-    """A run that a crash or an older release left outside of the chain gets its entry before its amendment."""
-    from airflow_facefog.audit.ledger import open_ledger
-    from airflow_facefog.job.sealing import chain_run
-
-    chain_run(store, run, signer)
-    ledger = open_ledger(store)
-    return ledger, next(found for found in ledger.runs if found.home == run.home)
 
 
 def _files(store: Store, case: Case) -> Files:
@@ -268,8 +238,3 @@ def _about(case: Case) -> Result:
         "runs": sorted(runs),
         "unfinished_runs": sorted(pending), "other_key_ids": list(case.trace.other_key_ids),
     }  # fmt: skip
-
-
-def unfinished(store: Store) -> list[str]:
-    """Requests whose erasure was begun and not finished."""
-    return [key.rpartition("/")[2].removesuffix(".json") for key in store.list("erasing")]

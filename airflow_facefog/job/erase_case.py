@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from airflow_facefog.core.keys import KeyRing
     from airflow_facefog.publish.erased import Row
     from airflow_facefog.publish.store import Store
-    from airflow_facefog.publish.withdrawal import Targets
+    from airflow_facefog.publish.cutting import Targets
 
 FORMAT = "facefog-erasing/1"
 OBJECTS = "data/"
@@ -83,7 +83,7 @@ class Case:
     @property
     def targets(self) -> Targets:
         """What to take out of every dataset."""
-        from airflow_facefog.publish.withdrawal import Targets
+        from airflow_facefog.publish.cutting import Targets
 
         rows = {(self.keys.item_id(row.source_ref), row.run.run_key, row.run.generation) for row in self.trace.rows}
         gone = frozenset(map(self.keys.item_id, self.trace.forgotten))
@@ -99,7 +99,7 @@ class Case:
 
     def objects(self, destination: Place, dest: Store) -> set[str]:
         """Keys of the subject's published objects, also of attempts that died; not what other pictures share."""
-        from airflow_facefog.publish.withdrawal import datasets, keys_of
+        from airflow_facefog.publish.cutting import datasets, keys_of
 
         found = {row.output_key for row in self.trace.rows if row.run.destination == destination and row.output_key}
         found |= self.journal.objects.get(destination.uri, frozenset())

@@ -110,7 +110,7 @@ class Files:
         import pyarrow.compute as pc
 
         from airflow_facefog.audit.parquet import read_arrow, to_parquet
-        from airflow_facefog.job.trace import is_in
+        from airflow_facefog.job.trace_rows import is_in
 
         key = f"sources/{place.home}.parquet"
         data = self.audit.get(key)

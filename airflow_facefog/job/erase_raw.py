@@ -44,7 +44,7 @@ def _planned(audit: Store, case: Case, wanted: frozenset[str]) -> Iterator[File]
 
 def _tabled(audit: Store, wanted: frozenset[str]) -> Iterator[File]:
     from airflow_facefog.audit.parquet import read_arrow
-    from airflow_facefog.job.trace import is_in
+    from airflow_facefog.job.trace_rows import is_in
 
     for key in audit.list("sources"):
         rows = read_arrow("facefog_source", audit.read(key), ("source_ref", "source_uri"))

@@ -19,15 +19,15 @@ from typing import TYPE_CHECKING, Any
 from airflow_facefog.core.errors import ConfigurationError
 from airflow_facefog.core.raw import sealed
 from airflow_facefog.job.ages import Ages, measure
-from airflow_facefog.job.erase import check_signer, unfinished
+from airflow_facefog.job.amending import amend_run, check_signer, unfinished
 from airflow_facefog.job.erase_files import Edit, apply
 from airflow_facefog.job.model import Place, RootOpener, open_root_plain
 from airflow_facefog.job.plan import SOURCE_RETENTION_DAYS, open_store
 from airflow_facefog.job.runs import RunPlace, run_places
-from airflow_facefog.job.trace import is_in
+from airflow_facefog.job.trace_rows import is_in
 
 if TYPE_CHECKING:
-    from airflow_facefog.audit.amendments import Amended, Request
+    from airflow_facefog.audit.amendments import Amended, Cursor
     from airflow_facefog.audit.ledger import Ledger, SealedRun
     from airflow_facefog.audit.sealed import SigningKey
     from airflow_facefog.audit.sql import SqlSink
@@ -77,6 +77,7 @@ def expire_audit(
 
     Raises ConfigurationError (a signed audit without a signing key), LedgerError (the chain is damaged), StoreError.
     """
+    from airflow_facefog.audit.amendments import Cursor
     from airflow_facefog.audit.ledger import open_ledger
 
     store = open_store(audit, open_root)
@@ -91,11 +92,12 @@ def expire_audit(
         total[level] += count
         if not dry_run:
             apply(store, edit)
+    cursor = Cursor.after(ledger)
     for run, names in due:
         total["parts"] += sum(name in run.parts for name in names)
         total["rows"] += sum(run.parts[name].rows for name in names if name in run.parts and name != "leaf")
         if not dry_run:
-            _amend(store, run, names, actor, signer)
+            _amend(store, cursor, run, names, actor, signer)
     result = {**total, "temporary": _temporary(store, ages.now, dry_run=dry_run), "runs": len(due)}
     if not dry_run:
         result["sql_rows"] = _finish(store, expiry, sql)
@@ -182,35 +184,19 @@ class _Expiry:
         return {image_id for column in found for image_id in column.unique().to_pylist() if image_id}
 
 
-def _amend(store: Store, run: SealedRun, names: tuple[str, ...], actor: str | None, signer: SigningKey | None) -> None:
-    """Chain the removal, then delete. The newest ledger is read again: an erasure may have changed the run."""
-    from airflow_facefog.audit.amendments import OvertakenError, Request
+def _amend(
+    store: Store, cursor: Cursor, run: SealedRun, names: tuple[str, ...], actor: str | None, signer: SigningKey | None
+) -> None:
+    """Chain the removal; ``sweep`` deletes."""
+    from airflow_facefog.audit.amendments import Request, remove_parts
 
     text = "\0".join(("facefog/expiry/1", run.home, *names))
     request = Request(hashlib.sha256(text.encode()).hexdigest()[:32], "expiry", actor)
-    for left in reversed(range(5)):
-        try:
-            _remove(store, run.home, request, names, signer)
-            return
-        except OvertakenError:
-            if not left:
-                raise
 
+    def remove(at: Cursor, found: SealedRun) -> Amended | None:
+        return remove_parts(store, at, found, request, names, signer)
 
-def _remove(
-    store: Store, home: str, request: Request, names: tuple[str, ...], signer: SigningKey | None
-) -> Amended | None:
-    from airflow_facefog.audit.amendments import remove_parts
-    from airflow_facefog.audit.ledger import open_ledger
-    from airflow_facefog.job.sealing import chain_run
-
-    ledger = open_ledger(store)
-    run = next(found for found in ledger.runs if found.home == home)
-    if run.seq is None:
-        chain_run(store, run, signer)
-        ledger = open_ledger(store)
-        run = next(found for found in ledger.runs if found.home == home)
-    return remove_parts(store, ledger, run, request, names, signer)
+    amend_run(store, cursor, run.run_key, run.generation, signer, remove, run)
 
 
 def _finish(store: Store, expiry: _Expiry, sql: SqlSink | None) -> int:

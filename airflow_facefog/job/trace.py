@@ -17,6 +17,7 @@ from airflow_facefog.core.errors import ConfigurationError
 from airflow_facefog.job.erased import Erasures
 from airflow_facefog.job.model import Place, RootOpener, open_root_plain
 from airflow_facefog.job.runs import RunPlace, run_places
+from airflow_facefog.job.trace_rows import is_in, row_tables, values_of, without
 
 if TYPE_CHECKING:
     from airflow_facefog.audit.ledger import Ledger
@@ -24,9 +25,6 @@ if TYPE_CHECKING:
     from airflow_facefog.publish.store import Store
 
 ID = re.compile(r"[0-9a-f]{64}")
-
-COLUMNS = ("run_key", "generation", "source_ref", "image_id", "status", "output_uri", "output_sha256")
-INTENT_COLUMNS = ("run_key", "generation", "source_ref", "image_id", "output_key", "output_sha256")
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +130,7 @@ def trace(audit: Store, ledger: Ledger, wanted: Wanted, keys: KeyRing, known: Su
     places = run_places(audit, ledger)
     subject = _subject(audit, ledger, wanted, keys, known)
     rows: dict[Found, None] = {}
-    for table in _tables(audit, ledger):
+    for table in row_tables(audit, ledger):
         rows.update({_found(row, places): None for row in table.filter(subject.about(table)).to_pylist()})
     foreign = sorted({row.run.key_id for row in rows} - {keys.key_id})
     if foreign:
@@ -142,8 +140,8 @@ def trace(audit: Store, ledger: Ledger, wanted: Wanted, keys: KeyRing, known: Su
     shared: set[str] = set()
     objects: set[tuple[str, str]] = set()
     keys_found = {row.output_key for row in rows if row.output_key}
-    for table in _tables(audit, ledger) if rows else ():
-        others = _invert(table, subject.about(table))
+    for table in row_tables(audit, ledger) if rows else ():
+        others = without(table, subject.about(table))
         shared.update(_refs(others, subject))
         objects.update(_outputs(others, keys_found, places))
     other_keys = sorted({place.key_id for place in places.values()} - {keys.key_id})
@@ -156,21 +154,21 @@ def _subject(audit: Store, ledger: Ledger, wanted: Wanted, keys: KeyRing, known:
     hashes = {sha256 for _, sha256 in wanted.files} | wanted.ids
     met: set[str] = set()
     published: dict[str, set[str]] = {}
-    for table in _tables(audit, ledger):
-        met.update(_named(table, "image_id", "image_id", wanted.ids | wanted.image_ids))
+    for table in row_tables(audit, ledger):
+        met.update(values_of(table, "image_id", "image_id", wanted.ids | wanted.image_ids))
         _note_outputs(table, hashes, published)
-        explicit.update(_named(table, "source_ref", "source_ref", wanted.ids))
-        image_ids.update(_named(table, "source_ref", "image_id", explicit))
+        explicit.update(values_of(table, "source_ref", "source_ref", wanted.ids))
+        image_ids.update(values_of(table, "source_ref", "image_id", explicit))
         if "output_uri" in table.column_names:
-            image_ids.update(_named(table, "output_uri", "image_id", wanted.uris))
+            image_ids.update(values_of(table, "output_uri", "image_id", wanted.uris))
     image_ids |= _pictures(wanted, met | known.image_ids, published, Erasures(audit, keys))
     left = wanted.ids - met - explicit - set(published)
     sources = _sources_of_items(audit, ledger, left, keys) if left else set()
-    for table in _tables(audit, ledger) if sources else ():
-        image_ids.update(_named(table, "source_ref", "image_id", sources))
+    for table in row_tables(audit, ledger) if sources else ():
+        image_ids.update(values_of(table, "source_ref", "image_id", sources))
     seen = set(known.seen)
-    for table in _tables(audit, ledger):
-        seen.update(_named(table, "image_id", "source_ref", image_ids))
+    for table in row_tables(audit, ledger):
+        seen.update(values_of(table, "image_id", "source_ref", image_ids))
     return Subject(frozenset(image_ids), frozenset(explicit | sources), frozenset(seen))
 
 
@@ -196,32 +194,8 @@ def _note_outputs(table: Any, hashes: Iterable[str], published: dict[str, set[st
 
 
 def _sources_of_items(audit: Store, ledger: Ledger, ids: frozenset[str], keys: KeyRing) -> set[str]:
-    refs = {ref for table in _tables(audit, ledger) for ref in table["source_ref"].unique().to_pylist()}
+    refs = {ref for table in row_tables(audit, ledger) for ref in table["source_ref"].unique().to_pylist()}
     return {ref for ref in refs if keys.item_id(ref) in ids}
-
-
-def _tables(audit: Store, ledger: Ledger) -> Iterator[Any]:
-    """Image rows of sealed runs, and image and intent rows of everything that attempts left behind."""
-    from airflow_facefog.audit.parquet import read_arrow
-
-    for run in ledger.runs:
-        if "image" in run.parts:
-            yield read_arrow("facefog_image", audit.read(run.parts["image"].key), COLUMNS)
-        if "intent" in run.parts:
-            yield _as_images(read_arrow("facefog_intent", audit.read(run.parts["intent"].key), INTENT_COLUMNS))
-    for key in audit.list("intents"):
-        name = key.rpartition("/")[2]
-        if name == "image.parquet":
-            yield read_arrow("facefog_image", audit.read(key), COLUMNS)
-        elif name.startswith("intent-"):
-            yield _as_images(read_arrow("facefog_intent", audit.read(key), INTENT_COLUMNS))
-
-
-def _as_images(intents: Any) -> Any:
-    """Intents as image rows: an object may lie there although no row says so."""
-    import pyarrow as pa
-
-    return intents.append_column("status", pa.repeat("intent", intents.num_rows))
 
 
 def _found(row: Mapping[str, Any], places: Mapping[str, RunPlace]) -> Found:
@@ -256,24 +230,3 @@ def _refs(rows: Any, subject: Subject) -> list[str]:
 
     found: list[str] = pc.unique(rows["source_ref"].filter(is_in(rows["source_ref"], subject.seen))).to_pylist()
     return found
-
-
-def _named(table: Any, where: str, what: str, values: Iterable[str]) -> list[str]:
-    import pyarrow.compute as pc
-
-    found: list[str] = pc.unique(table[what].filter(is_in(table[where], values))).drop_null().to_pylist()
-    return found
-
-
-def is_in(column: Any, values: Iterable[str]) -> Any:
-    """Mask of a text column: which values are among these."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    return pc.is_in(column, value_set=pa.array(sorted(values), pa.string()))
-
-
-def _invert(table: Any, mask: Any) -> Any:
-    import pyarrow.compute as pc
-
-    return table.filter(pc.invert(mask))

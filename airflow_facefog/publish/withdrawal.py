@@ -9,33 +9,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from airflow_facefog.publish import erased as e
 from airflow_facefog.publish import merging, snapshots
 from airflow_facefog.publish import parts as p
-from airflow_facefog.publish.dataset import DEFAULT, home
-from airflow_facefog.publish.erased import Erased, Row
+from airflow_facefog.publish.cutting import Cut, Targets, cut, cut_file, is_delta, mentioned, tables
+from airflow_facefog.publish.dataset import home
+from airflow_facefog.publish.erased import Erased
 from airflow_facefog.publish.parts import Part
 from airflow_facefog.publish.store import Store
-
-
-@dataclass(frozen=True, slots=True)
-class Targets:
-    """What to take out. ``rows``: (item_id, run_key, generation) whose picture is erased; ``gone``: items of which no
-    other picture is recorded, so that nothing about them stays."""
-
-    rows: frozenset[Row] = field(repr=False)
-    gone: frozenset[str] = field(repr=False)
-
-    @property
-    def items(self) -> Any:
-        """Every item, as a ``pyarrow`` array."""
-        import pyarrow as pa
-
-        return pa.array(sorted({item for item, _, _ in self.rows} | self.gone), pa.string())
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,31 +31,6 @@ class Withdrawal:
     delta_uri: str | None
     withdrawn: int
     files_changed: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Cut:
-    """A table and what is to become of it."""
-
-    rows: Any
-    dropped: Any
-    bared: Any
-
-    @property
-    def hit(self) -> Any:
-        import pyarrow.compute as pc
-
-        return pc.or_(self.dropped, self.bared)
-
-    @property
-    def hits(self) -> int:
-        import pyarrow.compute as pc
-
-        return int(pc.sum(self.hit).as_py() or 0)
-
-    @property
-    def left(self) -> Any:
-        return e.without(self.rows, self.dropped, self.bared)
 
 
 def withdraw(dest: Store, dataset: str, targets: Targets, request_id: str) -> Withdrawal:
@@ -89,82 +49,10 @@ def withdraw(dest: Store, dataset: str, targets: Targets, request_id: str) -> Wi
     return _finished(dest, dataset, request_id, len(found))
 
 
-def mentioned(dest: Store, dataset: str, targets: Targets) -> list[str]:
-    """Keys of the dataset's files that ``withdraw`` would change."""
-    return [key for key in _tables(dest, home(dataset)) if _cut_file(dest, key, targets).hits]
-
-
-def keys_of(dest: Store, dataset: str, targets: Targets) -> set[str]:
-    """Object keys that the rows to take out name."""
-    found: set[str] = set()
-    for key in mentioned(dest, dataset, targets):
-        cut = _cut_file(dest, key, targets)
-        found.update(cut.rows["key"].filter(cut.hit).drop_null().to_pylist())
-    return found
-
-
-def datasets(dest: Store) -> list[str]:
-    """Names of the datasets in a destination."""
-    found = [DEFAULT] if dest.exists(f"{home(DEFAULT)}dataset.json") else []
-    names = dest.list("_facefog/datasets")
-    return found + sorted({key.split("/")[2] for key in names if key.endswith("/dataset.json") and key.count("/") == 3})
-
-
-def still_named(dest: Store, keys: Iterable[str]) -> set[str]:
-    """Those of some object keys that a row of any dataset still names."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    wanted = pa.array(sorted(keys), pa.string())
-    found: set[str] = set()
-    for key in (key for name in datasets(dest) for key in _tables(dest, home(name))):
-        rows = p.scan(dest.read(key), ("key",), lambda batch: pc.is_in(batch["key"], value_set=wanted))
-        found.update(rows["key"].to_pylist())
-    return found
-
-
-def _tables(dest: Store, root: str) -> list[str]:
-    """Every part and delta of a dataset's runs, also of those in no snapshot.
-
-    The deltas of erasures lie elsewhere: they name an item and nothing else, for consumers that hold a copy.
-    """
-    return [key for key in dest.list(f"{root}runs") if key.endswith(".parquet")]
-
-
-def _is_delta(key: str) -> bool:
-    return key.rpartition("/")[2].startswith("delta-")
-
-
-def _cut_file(dest: Store, key: str, targets: Targets) -> _Cut:
-    return _cut(dest.read(key), targets, delta=_is_delta(key))
-
-
-def _cut(data: bytes, targets: Targets, *, delta: bool = False) -> _Cut:
-    """Rows of gone items are dropped; of other items the picture goes and its withdrawal stays.
-
-    A delta tells what became of an item: only withdrawals stay there, the rest is dropped.
-    """
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    rows = p.decode(data)
-    ours = pc.is_in(rows["item_id"], value_set=targets.items).combine_chunks()
-    at = pc.indices_nonzero(ours).to_pylist()
-    few = rows.take(pa.array(at, pa.int64())).to_pylist()
-    dropped, bared = [False] * rows.num_rows, [False] * rows.num_rows
-    for index, row in zip(at, few, strict=True):
-        if row["item_id"] in targets.gone:
-            dropped[index] = True
-        elif (row["item_id"], row["run_key"], row["generation"]) in targets.rows and row["key"] is not None:
-            dropped[index] = delta and row["change"] != p.WITHDRAWN
-            bared[index] = not dropped[index]
-    return _Cut(rows, pa.array(dropped, pa.bool_()), pa.array(bared, pa.bool_()))
-
-
 def _note(dest: Store, found: Iterable[str], targets: Targets) -> Erased:
     rows = set(targets.rows)
     for key in found:
-        cut = _cut_file(dest, key, targets)
+        cut = cut_file(dest, key, targets)
         few = cut.rows.select(["item_id", "run_key", "generation"]).filter(cut.dropped).to_pylist()
         rows.update((row["item_id"], row["run_key"], row["generation"]) for row in few)
     return Erased(
@@ -180,7 +68,7 @@ def _show_no_more(dest: Store, dataset: str, targets: Targets, request_id: str, 
         if seq is None:
             return
         snapshot = snapshots.read_snapshot(dest, dataset, seq)
-        cuts = [(part, _cut(p.part_bytes(dest, part), targets)) for part in snapshot.parts]
+        cuts = [(part, cut(p.part_bytes(dest, part), targets)) for part in snapshot.parts]
         if not any(cut.hits for _, cut in cuts) and _fenced(dest, dataset, request_id, note):
             return
         items = p.visible(p.deciding_rows([cut.rows for _, cut in cuts]))
@@ -225,7 +113,7 @@ def _body(dest: Store, dataset: str, seq: int, request_id: str, note: str, delta
     }  # fmt: skip
 
 
-def _replaced(dest: Store, part: Part, cut: _Cut) -> Part:
+def _replaced(dest: Store, part: Part, cut: Cut) -> Part:
     if not cut.hits:
         return part
     return e.write_part(dest, f"{part.key.rpartition('/')[0]}/", part, cut.left)
@@ -246,16 +134,16 @@ def _rewrite_history(dest: Store, dataset: str, targets: Targets) -> None:
 def _renamed(dest: Store, part: Part, targets: Targets, made: dict[str, Part]) -> Part:
     """The part without the rows."""
     if part.key not in made:
-        made[part.key] = _replaced(dest, part, _cut(p.part_bytes(dest, part), targets))
+        made[part.key] = _replaced(dest, part, cut(p.part_bytes(dest, part), targets))
     return made[part.key]
 
 
 def _rewrite_tables(dest: Store, dataset: str, targets: Targets) -> None:
     """Deltas in place; parts that nothing names are deleted: old ones, and what a run wrote and could not merge yet."""
     named = _named(dest, dataset)
-    for key in _tables(dest, home(dataset)):
-        cut = _cut_file(dest, key, targets)
-        if cut.hits and _is_delta(key):
+    for key in tables(dest, home(dataset)):
+        cut = cut_file(dest, key, targets)
+        if cut.hits and is_delta(key):
             dest.replace(key, p.encode(cut.left))
         elif cut.hits and key not in named:
             dest.delete(key)
@@ -286,9 +174,9 @@ def _key(dataset: str, seq: int) -> str:
 
 def _finished(dest: Store, dataset: str, request_id: str, files: int) -> Withdrawal:
     """What this and earlier calls of the request did."""
-    for seq in range(snapshots.newest_seq(dest, dataset) or 0, 0, -1):
-        snapshot = snapshots.read_snapshot(dest, dataset, seq)
-        if snapshot.run_key == request_id:
-            delta = snapshot.delta
-            return Withdrawal(seq, dest.uri(delta["key"]), delta["counts"][p.WITHDRAWN], files)
-    return Withdrawal(None, None, 0, files)
+    newest = snapshots.newest_seq(dest, dataset) or 0
+    made = [found for seq in range(1, newest + 1) if (found := _read(dest, dataset, seq))["run_key"] == request_id]
+    if not made:
+        return Withdrawal(None, None, 0, files)
+    withdrawn = sum(body["delta"]["counts"][p.WITHDRAWN] for body in made)
+    return Withdrawal(made[-1]["seq"], dest.uri(made[-1]["delta"]["key"]), withdrawn, files)

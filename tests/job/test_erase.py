@@ -17,8 +17,9 @@ from airflow_facefog.audit.sealed import Signature, SigningKey, check
 from airflow_facefog.audit.sql import SqlSink
 from airflow_facefog.core.errors import ConfigurationError, GateError, PermanentError
 from airflow_facefog.core.keys import KeyRing
+from airflow_facefog.job.amending import unfinished
 from airflow_facefog.job.batch import run_batch
-from airflow_facefog.job.erase import EraseOptions, erase_images, find_images, unfinished
+from airflow_facefog.job.erase import EraseOptions, erase_images, find_images
 from airflow_facefog.job.finalise import finalise
 from airflow_facefog.job.model import Place
 from airflow_facefog.job.plan import make_plan
