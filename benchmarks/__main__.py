@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks import (
+    audit_queries,
     audit_share,
     coverage,
     deface_cost,
@@ -39,6 +40,7 @@ def main() -> int:
         "two_workers": lambda: two_workers.measure(full=full),
         "memory": lambda: memory.measure(full=full),
         "audit_share": lambda: audit_share.measure(full=full),
+        "audit_queries": lambda: audit_queries.measure(full=full),
         "finalise_scale": lambda: finalise_scale.measure(full=full),
         "pg_load": lambda: pg_load.measure(full=full),
         "prove_speed": lambda: prove_speed.measure(full=full),

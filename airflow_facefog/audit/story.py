@@ -71,7 +71,7 @@ def tell(engine: Engine, image: Found, ledger: Ledger | None = None) -> Row:
     """The story: {"image_id", "source_refs", "runs": [event …], "egress": […], "amendments": […]}, in order of listing.
 
     An event holds the image row, what its run says (policy, model, manifest, ``seq`` in the chain when the ledger is
-    given), its ``detections`` and ``intents``. Found by an object or item, the story of the same bytes is told.
+    given), and its ``detections``. Found by an object or item, the story of the same bytes is told.
     """
     images = _image_rows(engine, image)
     ids = sorted({row["image_id"] for row in images} - {None})
@@ -106,12 +106,10 @@ def _events(
     engine: Engine, images: Sequence[Row], runs: Sequence[tuple[str, int]], ids: Sequence[str], seqs: Mapping[Any, int | None]
 ) -> list[Row]:  # fmt: skip
     detections = _by_item(engine, "detection", runs, ids, "det_idx")
-    intents = _by_item(engine, "intent", runs, ids, "created_at")
     events = []
     for row in images:
         key = (row["run_key"], row["generation"], row["source_ref"])
-        more = {"seq": seqs.get(key[:2]), "detections": detections.get(key, []), "intents": intents.get(key, [])}
-        events.append({**row, **more})
+        events.append({**row, "seq": seqs.get(key[:2]), "detections": detections.get(key, [])})
     return events
 
 
@@ -141,6 +139,14 @@ def _amendments(engine: Engine, runs: Sequence[tuple[str, int]]) -> list[Row]:
         if (row["run_key"], row["generation"]) in runs
     ]
     return sorted(rows, key=lambda row: (row["seq"], row["part"]))
+
+
+def add_intents(engine: Engine, story: Row) -> None:
+    """Give each event its ``intents``: what was recorded before the object existed."""
+    runs = sorted({(row["run_key"], row["generation"]) for row in story["runs"]})
+    found = _by_item(engine, "intent", runs, story["image_ids"], "created_at")
+    for event in story["runs"]:
+        event["intents"] = found.get((event["run_key"], event["generation"], event["source_ref"]), [])
 
 
 def mark_newest(engine: Engine, story: Row) -> None:

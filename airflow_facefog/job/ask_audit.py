@@ -92,6 +92,7 @@ def tell_story(opened: OpenAudit, image: str, *, keys: KeyRing | None = None, na
     by_id = story.HEX.fullmatch(wanted.lower()) is not None
     found = story.find(opened.engine, wanted) if by_id else _find_file(opened.engine, Path(wanted), keys)
     told = story.tell(opened.engine, found, opened.ledger)
+    story.add_intents(opened.engine, told)
     story.mark_newest(opened.engine, told)
     told = {"found_by": found.column, **told}
     for event in told["runs"]:

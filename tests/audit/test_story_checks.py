@@ -35,6 +35,7 @@ def test_every_name_of_an_image_leads_to_its_story(engines: Mapping[str, Engine]
     """By image_id, a prefix, its item or an output: two runs in order, detections with each, the newest one marked."""
     engine = engines[name]
     told = story.tell(engine, story.find(engine, text))
+    story.add_intents(engine, told)
     story.mark_newest(engine, told)
     assert told["image_ids"] == [IMAGE]
     assert [(row["run_id"], row["policy_name"], row["newest"]) for row in told["runs"]] == [
