@@ -18,7 +18,7 @@ sys.path.append(str(Path(__file__).parents[1] / "job"))
 
 from jobkit import KEYS, World, attempt
 
-from airflow_facefog.audit.amendments import Request, remove_parts, remove_rows
+from airflow_facefog.audit.amendments import Cursor, Request, remove_parts, remove_rows
 from airflow_facefog.audit.certificate import find_image, make_certificate
 from airflow_facefog.audit.certificate_check import Verdict, check_certificate
 from airflow_facefog.audit.ledger import open_ledger
@@ -372,7 +372,7 @@ def test_after_an_erasure(fresh: tuple[Audited, str]) -> None:
     gone, kept = rows[0]["image_id"], rows[1]["image_id"]
     ledger = open_ledger(audited.store)
     remove_rows(
-        audited.store, ledger, ledger.find(run_key, 0), ERASURE,  # type: ignore[arg-type]
+        audited.store, Cursor.after(ledger), ledger.find(run_key, 0), ERASURE,  # type: ignore[arg-type]
         lambda table: pc.fill_null(pc.equal(table["image_id"], gone), False), KEY,
     )  # fmt: skip
     with pytest.raises(LedgerError, match="or it was erased or has expired"):
@@ -389,7 +389,8 @@ def test_after_an_expiry(fresh: tuple[Audited, str], part: str, message: str) ->
     audited, run_key = fresh
     row = published(audited, run_key)[0]
     ledger = open_ledger(audited.store)
-    remove_parts(audited.store, ledger, ledger.find(run_key, 0), replace(ERASURE, reason="expiry"), [part], KEY)  # type: ignore[arg-type]
+    expiry = replace(ERASURE, reason="expiry")
+    remove_parts(audited.store, Cursor.after(ledger), ledger.find(run_key, 0), expiry, [part], KEY)  # type: ignore[arg-type]
     with pytest.raises(LedgerError, match=message):
         audited.make(row["image_id"])
 
