@@ -80,6 +80,7 @@ def test_a_second_amendment_continues_from_the_first(record: Record) -> None:
     result = record.verify(deep=True)
     assert result["verified"]
     assert said(result, "notice") == {("not_checked", record.part("manifest.json", 1))}
+    assert result["notices"] == 2  # neither leaves nor objects
 
 
 def test_erased_rows_that_are_still_there(record: Record) -> None:

@@ -38,7 +38,7 @@ def check_objects(
 
     good = 0
     with ThreadPoolExecutor(threads if destination.local else REMOTE_THREADS) as pool:
-        for outputs in _outputs(audit, run):
+        for outputs in _outputs(audit, run, findings):
             good += sum(pool.map(right, outputs))
     return good
 
@@ -59,12 +59,13 @@ def _check(output: Output, prefix: str, destination: Objects, findings: Findings
     return True
 
 
-def _outputs(audit: Objects, run: SealedRun) -> Iterator[Sequence[Output]]:
+def _outputs(audit: Objects, run: SealedRun, findings: Findings) -> Iterator[Sequence[Output]]:
     """Distinct outputs of published rows, some at a time."""
     import pyarrow.compute as pc
 
     part = run.parts.get("image")
     if part is None:
+        findings.add(Code.NOT_CHECKED, run.manifest_key, "its image rows have expired; its objects were not hashed")
         return
     columns = ["output_uri", "output_sha256", "output_bytes"]
     seen: set[bytes] = set()
