@@ -242,7 +242,7 @@ def _erase(audit: Store, image_id: str) -> None:
     assert run is not None
     request = amendments.Request("e" * 32, "erasure", "dpo")
     amended = amendments.remove_rows(
-        audit, ledger, run, request, lambda table: pc.equal(table["image_id"], image_id), None
+        audit, amendments.Cursor.after(ledger), run, request, lambda table: pc.equal(table["image_id"], image_id), None
     )
     assert amended is not None
 
