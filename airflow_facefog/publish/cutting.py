@@ -59,7 +59,7 @@ class Cut:
 
 def mentioned(dest: Store, dataset: str, targets: Targets) -> list[str]:
     """Keys of the dataset's files that ``withdraw`` would change."""
-    return [key for key in tables(dest, home(dataset)) if cut_file(dest, key, targets).hits]
+    return [key for key in tables(dest, home(dataset)) if _hits(dest.read(key), targets, delta=is_delta(key))]
 
 
 def keys_of(dest: Store, dataset: str, targets: Targets) -> set[str]:
@@ -102,6 +102,14 @@ def tables(dest: Store, root: str) -> list[str]:
 def is_delta(key: str) -> bool:
     """Whether a table is a delta, by its name."""
     return key.rpartition("/")[2].startswith("delta-")
+
+
+def _hits(data: bytes, targets: Targets, *, delta: bool) -> int:
+    """``Cut.hits``; most tables say nothing of the items, and only their ids are decoded."""
+    import pyarrow.compute as pc
+
+    about = pc.is_in(p.decode(data, ["item_id"])["item_id"], value_set=targets.items)
+    return cut(data, targets, delta=delta).hits if pc.any(about).as_py() else 0
 
 
 def cut_file(dest: Store, key: str, targets: Targets) -> Cut:

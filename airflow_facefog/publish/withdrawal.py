@@ -33,6 +33,17 @@ class Withdrawal:
     files_changed: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Left:
+    """What is left of a part. ``before``, ``after``: its rows of the items in question; ``ids``: of all items."""
+
+    part: Part
+    changed: bool
+    before: Any
+    after: Any
+    ids: Any
+
+
 def withdraw(dest: Store, dataset: str, targets: Targets, request_id: str) -> Withdrawal:
     """Take ``targets`` out of one dataset of a destination. Doing it again moves nothing.
 
@@ -67,18 +78,29 @@ def _show_no_more(dest: Store, dataset: str, targets: Targets, request_id: str, 
         seq = snapshots.newest_seq(dest, dataset)
         if seq is None:
             return
-        snapshot = snapshots.read_snapshot(dest, dataset, seq)
-        cuts = [(part, cut(p.part_bytes(dest, part), targets)) for part in snapshot.parts]
-        if not any(cut.hits for _, cut in cuts) and _fenced(dest, dataset, request_id, note):
+        left = [_left(dest, part, targets) for part in snapshots.read_snapshot(dest, dataset, seq).parts]
+        if not any(one.changed for one in left) and _fenced(dest, dataset, request_id, note):
             return
-        items = p.visible(p.deciding_rows([cut.rows for _, cut in cuts]))
-        parts = [_replaced(dest, part, cut) for part, cut in cuts]
-        left = p.visible(p.deciding_rows([cut.left for _, cut in cuts]))
-        body = _body(dest, dataset, seq + 1, request_id, name, _delta(items, left, request_id))
-        body |= {"rows": left.num_rows, "parts": [part.to_json(dest) for part in parts]}
+        before = p.visible(p.deciding_rows([one.before for one in left]))
+        after = p.visible(p.deciding_rows([one.after for one in left]))
+        total = p.visible(p.deciding_rows([one.ids for one in left])).num_rows
+        body = _body(dest, dataset, seq + 1, request_id, name, _delta(before, after, request_id))
+        body |= {"rows": total, "parts": [one.part.to_json(dest) for one in left]}
         if dest.create(_key(dataset, seq + 1), json.dumps(body, indent=1).encode()):
             dest.replace(f"{home(dataset)}latest.json", json.dumps({"seq": seq + 1}).encode())
             return
+
+
+def _left(dest: Store, part: Part, targets: Targets) -> _Left:
+    """Write a part without the rows, and keep of it what a snapshot needs: a dataset does not fit into memory."""
+    import pyarrow.compute as pc
+
+    found = cut(p.part_bytes(dest, part), targets)
+    before, after = (
+        rows.filter(pc.is_in(rows["item_id"], value_set=targets.items)) for rows in (found.rows, found.left)
+    )
+    ids = found.left.select(["item_id", "change"])
+    return _Left(_replaced(dest, part, found), found.hits > 0, before, after, ids)
 
 
 def _fenced(dest: Store, dataset: str, request_id: str, note: Erased) -> bool:
