@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_facefog.core.errors import ConfigurationError
 from airflow_facefog.core.keys import NO_KEY
+from airflow_facefog.core.policy import Limits
 from airflow_facefog.core.raw import sealed
 from airflow_facefog.job.model import Place, RootOpener, open_root_plain
 from airflow_facefog.job.plan import open_store
@@ -88,9 +90,10 @@ def prove_store(request: ProveRequest, *, keys: KeyRing | None, open_root: RootO
         open_root=open_root,
     )
     audit = open_store(request.audit, open_root)
-    raw_check = _check_key(open_ledger(audit), keys)
+    ledger = open_ledger(audit)
+    raw_check = _check_key(ledger, keys)
     workers = request.workers or usable_cpus()
-    settings = Settings(request.store.uri.rstrip("/"), keys, tuple(request.ignore), workers=workers)
+    settings = Settings(request.store.uri.rstrip("/"), keys, tuple(request.ignore), _limits(ledger), workers)
     proof = prove(
         open_store(request.store, open_root), audit, lambda: open_ledger(audit), settings,
         lambda uri: open_store(_home(uri, request.store), open_root),
@@ -111,6 +114,12 @@ def _check_there(store: Place) -> None:
 def _home(uri: str, store: Place) -> Place:
     """A recorded destination, opened with the rights that open the store: a copy usually lies beside it."""
     return Place(uri, None if uri.startswith("file://") else store.conn_id)
+
+
+def _limits(ledger: Ledger) -> Limits:
+    """The largest pictures that any run was allowed to read, at least the default: a raw copy is as large as its source."""
+    found = [json.loads(run.row["policy_json"])["limits"] for run in ledger.runs] + [Limits().model_dump()]
+    return Limits(**{name: max(limits[name] for limits in found) for name in Limits.model_fields})
 
 
 def _check_key(ledger: Ledger, keys: KeyRing | None) -> str:

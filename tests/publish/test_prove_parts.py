@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import html.parser
 from pathlib import Path
@@ -16,7 +17,7 @@ from provekit import pictures
 from upath import UPath
 
 from airflow_facefog.core.codec.orient import upright
-from airflow_facefog.core.errors import ConfigurationError
+from airflow_facefog.core.errors import ConfigurationError, StoreError
 from airflow_facefog.core.keys import KeyRing
 from airflow_facefog.core.verify.tiles import luma
 from airflow_facefog.publish.prove import likeness, page, records, walk
@@ -113,6 +114,35 @@ def test_a_folder_that_cannot_be_listed_is_an_error(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(walk.os, "scandir", refuse)
     with pytest.raises(ConfigurationError):
         list(walk.walk(Store(UPath(str(tmp_path)))))
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [(errno.EACCES, "cannot be read (EACCES)"), (errno.EIO, "cannot be read (EIO)"), (errno.ENOENT, "gone")],
+)
+def test_a_file_that_cannot_be_read_is_an_object_without_a_hash(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, expected: str
+) -> None:
+    """It is named, not skipped; one that vanished meanwhile is no object any more."""
+    assert hashed_with(tmp_path, monkeypatch, code)[0].problem == expected
+
+
+def test_a_machine_without_files_left_stops_the_walk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is no fault of the object is one of the store: a retry may help, and nothing was said about it."""
+    with pytest.raises(StoreError):
+        hashed_with(tmp_path, monkeypatch, errno.EMFILE)
+
+
+def hashed_with(folder: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> list[walk.Hashed]:
+    """One file whose opening fails so."""
+
+    def refuse(path: str) -> int:
+        raise OSError(code, "no")
+
+    (folder / "x").write_bytes(b"x")
+    monkeypatch.setattr(walk, "_open", refuse)
+    store = Store(UPath(str(folder)))
+    return [item for chunk in walk.hash_all(store, walk.walk(store), 1) for item in chunk]
 
 
 def test_pixel_ids_name_pixels_and_size() -> None:

@@ -16,6 +16,7 @@ from upath import UPath
 from airflow_facefog.audit.ledger import open_ledger
 from airflow_facefog.audit.sealed import LedgerError, SigningKey
 from airflow_facefog.audit.tombstones import raise_tombstones
+from airflow_facefog.core.errors import PolicyError
 from airflow_facefog.core.keys import KeyRing
 from airflow_facefog.core.policy import FogPolicy, Limits
 from airflow_facefog.core.records import Status
@@ -117,6 +118,14 @@ def test_keyless_runs_are_proven_too(tmp_path: Path, layout: str) -> None:
     key = world.put("data/x.jpg", world.raws["astronaut.jpg"])
     for keys in (KeyRing.from_master(None), KEYS):
         assert found(world.prove(keys=keys))[key]["class"] == "raw-match"
+
+
+def test_pixel_ids_take_a_key(tmp_path: Path) -> None:
+    """A keyless run that asks for them is refused before anything is planned; they are no part of the recipe."""
+    world = World(tmp_path / "k", KeyRing.from_master(None)).fill()
+    with pytest.raises(PolicyError, match="record_pixel_id"):
+        world.run(policy=FogPolicy(record_pixel_id=True))
+    assert not world.audit.exists()
 
 
 def test_a_raw_image_that_was_refused_is_recognised(fresh: World) -> None:
@@ -337,6 +346,15 @@ def test_objects_beyond_the_limits_are_hashed_never_decoded(world: World, monkey
     settings_ = Settings("x", KEYS, limits=Limits(max_bytes=10_000))
     done = prove(store, audit, lambda: open_ledger(audit), settings_, lambda uri: store)
     assert {f.key: f.cls.value for f in done.tally.findings} == {"data/big.png": "orphan", "data/raw.jpg": "raw-match"}
+
+
+def test_limits_are_those_of_the_runs(fresh: World) -> None:
+    """A run that was allowed to read large pictures lets a raw copy of one be looked at; a smaller limit takes nothing away."""
+    from airflow_facefog.job.prove_store import _limits
+
+    for limits in ({"max_pixels": 200_000_000, "max_bytes": 1_000_000}, {"max_pixels": 1_000_000}):
+        fresh.run(policy=FogPolicy(limits=limits))
+    assert _limits(open_ledger(Store(UPath(str(fresh.audit))))) == Limits(max_pixels=200_000_000)
 
 
 @settings(max_examples=15, deadline=None)

@@ -128,9 +128,10 @@ def _chunks(found: Iterable[Found]) -> Iterator[list[Found]]:
 
 def _hash_chunk(store: Store, chunk: list[Found]) -> list[Hashed]:
     base = _base(store)
-    if store.local:
-        return [_hash_local(f"{base}/{item.key}", item) for item in chunk]
-    return [_hash_remote(store, f"{base}/{item.key}", item) for item in chunk]
+    with storage_faults("read", ""):
+        if store.local:
+            return [_hash_local(f"{base}/{item.key}", item) for item in chunk]
+        return [_hash_remote(store, f"{base}/{item.key}", item) for item in chunk]
 
 
 def _hash_local(path: str, item: Found) -> Hashed:
@@ -170,19 +171,18 @@ def _hash_file(descriptor: int, size: int) -> tuple[int, bytes]:
 
 def _hash_remote(store: Store, path: str, item: Found) -> Hashed:
     fs, digest, total = _fs(store), hashlib.sha256(), 0
-    with storage_faults("read", ""):
-        try:
-            if item.size <= RANGE:
-                data = bytes(fs.cat_file(path))
-                return Hashed(item.key, len(data), hashlib.sha256(data).digest())
-            while total < item.size:
-                data = bytes(fs.cat_file(path, start=total, end=min(total + RANGE, item.size)))
-                if not data:
-                    break
-                digest.update(data)
-                total += len(data)
-        except (FileNotFoundError, PermissionError) as error:
-            return Hashed(item.key, item.size, b"", _problem(error))
+    try:
+        if item.size <= RANGE:
+            data = bytes(fs.cat_file(path))
+            return Hashed(item.key, len(data), hashlib.sha256(data).digest())
+        while total < item.size:
+            data = bytes(fs.cat_file(path, start=total, end=min(total + RANGE, item.size)))
+            if not data:
+                break
+            digest.update(data)
+            total += len(data)
+    except (FileNotFoundError, PermissionError) as error:
+        return Hashed(item.key, item.size, b"", _problem(error))
     return Hashed(item.key, total, digest.digest())
 
 
