@@ -26,7 +26,8 @@ class ProveRequest:
     """What to prove against which audit.
 
     ``ignore``: globs of keys that are left out and counted; ``*`` also matches ``/``. ``public_keys`` (PEM texts),
-    ``heads`` ("seq:sha256") and ``require_signed`` as for ``verify_audit``. ``workers``: threads, None for the CPUs that may be used.
+    ``heads`` ("seq:sha256") and ``require_signed`` as for ``verify_audit``. ``workers``: threads, None for the CPUs that
+    may be used.
     """
 
     store: Place
