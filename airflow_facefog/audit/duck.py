@@ -159,6 +159,7 @@ def open_duck(audit: Objects, ledger: Ledger, timeout_s: float = TIMEOUT_S) -> D
 def _close_doors(connection: DuckDBPyConnection, paths: list[str]) -> None:
     """After this only the named files can be opened, and no setting can be changed any more."""
     connection.execute("set parquet_metadata_cache = true")
+    connection.execute("set enable_progress_bar = false")  # it is drawn on standard output, among the rows
     connection.execute(f"set allowed_paths = {_list(paths)}")
     connection.execute("set enable_external_access = false")
     connection.execute("set lock_configuration = true")

@@ -132,6 +132,13 @@ def test_a_second_statement_never_hides(text: str) -> None:
         return
 
 
+def test_settings_are_closed(engines: Mapping[str, Engine]) -> None:
+    """No bar on standard output, no spilling to disk, no access to files, and none of it can be changed."""
+    names = ("enable_progress_bar", "temp_directory", "enable_external_access", "lock_configuration")
+    sql = "select " + ", ".join(f"current_setting('{name}')" for name in names)
+    assert ask(engines["duckdb"], sql) == [(False, "", False, True)]
+
+
 def test_columns_of_one_name_are_told_apart(engines: Mapping[str, Engine]) -> None:
     """A join's second run_key becomes run_key_2."""
     found = engines["duckdb"].ask("select a.run_key, b.run_key from facefog_run a cross join facefog_run b limit 1")
