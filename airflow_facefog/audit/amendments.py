@@ -22,7 +22,7 @@ ROWS = ("image", "detection", "intent")
 """Parts whose rows name images; the fourth, ``leaf``, names none."""
 
 Gone = Callable[[Any], Any]
-"""A ``pyarrow.Table`` with source_ref and image_id → mask of the rows that go."""
+"""A ``pyarrow.Table`` with source_ref and image_id (text, coded or not) → mask of the rows that go."""
 
 
 class OvertakenError(TransientError):
@@ -151,9 +151,10 @@ def erasure_rows(entries: Iterable[Entry]) -> list[dict[str, Any]]:
 
 
 def _read(audit: Objects, run: SealedRun, name: str) -> Any:
-    from airflow_facefog.audit.parquet import read_arrow
+    """The rows in the form that takes least memory."""
+    from airflow_facefog.audit.parquet import read_compact
 
-    return read_arrow(f"facefog_{name}", _bytes(audit, run.parts[name]))
+    return read_compact(f"facefog_{name}", _bytes(audit, run.parts[name]))
 
 
 def _bytes(audit: Objects, part: LedgerPart) -> bytes:

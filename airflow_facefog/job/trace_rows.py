@@ -46,10 +46,12 @@ def values_of(table: Any, where: str, what: str, values: Iterable[str]) -> list[
 
 
 def is_in(column: Any, values: Iterable[str]) -> Any:
-    """Mask of a text column: which values are among these."""
+    """Mask of a text column, coded or not: which values are among these."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
+    if column.type != pa.string():
+        column = column.cast(pa.string())
     return pc.is_in(column, value_set=pa.array(sorted(values), pa.string()))
 
 

@@ -81,7 +81,7 @@ def audit(tmp_path):
 def gone(*indexes):
     """Rows of these images."""
     refs = pa.array([f"{i:064x}" for i in indexes])
-    return lambda table: pc.is_in(table["source_ref"], value_set=refs)
+    return lambda table: pc.is_in(table["source_ref"].cast(pa.string()), value_set=refs)
 
 
 def opened(audit):
