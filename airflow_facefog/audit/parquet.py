@@ -157,12 +157,24 @@ def read_compact(table_name: str, data: bytes) -> Any:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    kinds = {f.name: _compact_type(table_name, f) for f in arrow_schema(table_name)}
-    fields = [f.with_type(kinds[f.name]) for f in arrow_schema(table_name)]
+    fields = list(_compact_schema(table_name))
     part = open_part(table_name, data)
-    coded = [name for name in _there(part, fields) if pa.types.is_dictionary(kinds[name])]
+    there = set(_there(part, fields))
+    coded = [field.name for field in fields if field.name in there and pa.types.is_dictionary(field.type)]
     found = pq.ParquetFile(pa.BufferReader(data), metadata=part.metadata, read_dictionary=coded).read()
     return _completed(found, fields).cast(pa.schema(fields, metadata=found.schema.metadata))
+
+
+def empty_compact(table_name: str) -> Any:
+    """No rows, in the form of ``read_compact``."""
+    return _compact_schema(table_name).empty_table()
+
+
+def _compact_schema(table_name: str) -> Any:
+    import pyarrow as pa
+
+    schema = arrow_schema(table_name)
+    return pa.schema([f.with_type(_compact_type(table_name, f)) for f in schema], metadata=schema.metadata)
 
 
 def _compact_type(table_name: str, field: Any) -> Any:

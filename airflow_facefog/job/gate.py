@@ -154,10 +154,9 @@ def _without_erased(tables: Tables, erasures: Erasures) -> Tables:
 
 
 def _joined(audit: Store, table: str, parts: Iterator[Mapping[str, Any]]) -> Any:
-    from airflow_facefog.audit.parquet import join_compact, read_compact, to_parquet
+    from airflow_facefog.audit.parquet import empty_compact, join_compact
 
-    none = read_compact(table, to_parquet(table, []))
-    return join_compact(chain([none], (read_table(audit, table, part) for part in parts)))
+    return join_compact(chain([empty_compact(table)], (read_table(audit, table, part) for part in parts)))
 
 
 def read_table(audit: Store, table: str, part: Mapping[str, Any]) -> Any:

@@ -49,11 +49,10 @@ def sealed_tables(audit: Store, run: SealedRun) -> Tables:
 
 
 def _sealed_table(audit: Store, run: SealedRun, name: str) -> Any:
-    from airflow_facefog.audit.parquet import read_compact, to_parquet
+    from airflow_facefog.audit.parquet import empty_compact, read_compact
 
-    table = f"facefog_{name}"
-    part = run.parts.get(name)
-    return read_compact(table, ledger.read_part(audit, part) if part else to_parquet(table, []))
+    table, part = f"facefog_{name}", run.parts.get(name)
+    return read_compact(table, ledger.read_part(audit, part)) if part else empty_compact(table)
 
 
 def seal_run(
