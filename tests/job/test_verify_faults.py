@@ -12,11 +12,15 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from upath import UPath
 from verifykit import Record, build, copies, said
 
 from airflow_facefog.audit.parquet import from_parquet, to_parquet
 from airflow_facefog.audit.sealed import SigningKey, canonical
 from airflow_facefog.audit.sql import SqlSink
+from airflow_facefog.job.model import Place
+from airflow_facefog.job.verify_audit import VerifyRequest, verify_audit
+from airflow_facefog.publish.store import Store
 
 PARTS = ("image", "detection", "intent", "leaf")
 THIRD = "chain/0000000003.json"
@@ -48,6 +52,19 @@ def test_an_untouched_audit_verifies_also_deep(record: Record) -> None:
     assert result["bytes"] == sum(
         record.path(record.part(f"{n}.parquet", s)).stat().st_size for n in PARTS for s in (1, 2, 3)
     )
+
+
+def test_an_audit_in_an_object_store(record: Record) -> None:
+    """No local files: the same answer, and the same fault."""
+    store = Store(UPath(f"memory://{record.root.parent.name}"))
+    for path in record.root.rglob("*"):
+        if path.is_file():
+            store.create(str(path.relative_to(record.root)), path.read_bytes())
+    request = VerifyRequest(Place(store.uri()), (record.signer.public.pem.decode(),), (record.head,), deep=True)
+    assert verify_audit(request)["findings"] == []
+    key = record.part("detection.parquet")
+    store.replace(key, store.read(key)[:-1])
+    assert said(verify_audit(request)) == {("part_changed", key)}
 
 
 def test_keys_of_the_audit_show_consistency_only(record: Record) -> None:

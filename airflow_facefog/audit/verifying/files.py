@@ -26,7 +26,7 @@ def digest(file: Any) -> tuple[str, int]:
     """sha256 (64 hex digits) and size in bytes of an open file, read once from its start; leaves it at its start."""
     file.seek(0)
     found = hashlib.file_digest(file, "sha256").hexdigest()
-    size = file.tell()
+    size = file.seek(0, io.SEEK_END)  # hashing reads a buffer in memory without moving
     file.seek(0)
     return found, size
 
