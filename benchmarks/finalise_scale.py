@@ -36,7 +36,7 @@ LEAF_STEPS = (
 
 def measure(*, full: bool) -> list[Row]:
     """Four rows: finalise against the job and leaves against finalise, each without and with SQLite."""
-    images, photos, rounds = (100_000, 100, 3) if full else (4_000, 16, 3)
+    images, photos, rounds = (100_000, 64, 3) if full else (4_000, 16, 3)
     with scratch() as room:
         bench = build(room / "synthetic", images, "named")
         write_photos(room / "raw", photos, 2.0)
