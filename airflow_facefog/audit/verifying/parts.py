@@ -125,10 +125,11 @@ def _facts(parquet: Any, name: str, size: int) -> PartFacts:
 
 def _count(coded: Any) -> dict[str, int]:
     """How often each value of a dictionary array occurs: codes compared one value at a time, the last is what remains."""
-    import pyarrow.compute as pc
+    import numpy as np
 
     names: list[str] = coded.dictionary.to_pylist()
-    counts = [pc.sum(pc.equal(coded.indices, code)).as_py() or 0 for code in range(len(names) - 1)]
+    codes = (coded.indices.fill_null(-1) if coded.null_count else coded.indices).to_numpy()
+    counts = [int(np.count_nonzero(codes == code)) for code in range(len(names) - 1)]
     return dict(zip(names, [*counts, len(coded) - coded.null_count - sum(counts)], strict=True)) if names else {}
 
 
