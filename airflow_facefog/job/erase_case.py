@@ -22,9 +22,9 @@ from airflow_facefog.job.trace import Subject, Trace, Wanted, trace
 if TYPE_CHECKING:
     from airflow_facefog.audit.ledger import Ledger
     from airflow_facefog.core.keys import KeyRing
+    from airflow_facefog.publish.cutting import Targets
     from airflow_facefog.publish.erased import Row
     from airflow_facefog.publish.store import Store
-    from airflow_facefog.publish.cutting import Targets
 
 FORMAT = "facefog-erasing/1"
 OBJECTS = "data/"
