@@ -184,10 +184,12 @@ class Postgres:
         return f"facefog_{part}"
 
     def close(self) -> None:
-        """See ``Engine``. The connection goes back to its pool as it came."""
-        self._connection.rollback()
-        self._connection.read_only = None
+        """See ``Engine``. The connection goes back to its pool as it came, and the pool is emptied."""
+        if not self._connection.closed:
+            self._connection.rollback()
+            self._connection.read_only = None
         self._pooled.close()
+        self._engine.dispose()
 
     def _fetch(self, cursor: Any, rows: list[Any]) -> Iterator[list[Any]]:
         while rows:

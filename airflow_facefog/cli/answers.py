@@ -61,12 +61,16 @@ def _write(answered: Stream, how: Format, output: Path | None) -> int:
 
 
 def _printable(answered: Stream) -> Stream:
-    """Control characters in a hostile name do not reach the terminal."""
-    return Stream(answered.columns, ([tuple(map(_safe, row)) for row in chunk] for chunk in answered.chunks))
+    """The same rows, fit for a terminal."""
+    safe = (
+        [tuple(printable(v) if isinstance(v, str) else v for v in row) for row in chunk] for chunk in answered.chunks
+    )
+    return Stream(answered.columns, safe)
 
 
-def _safe(value: object) -> object:
-    return "".join(c if c.isprintable() else "\ufffd" for c in value) if isinstance(value, str) else value
+def printable(text: str) -> str:
+    """Text without control characters: one in a hostile name does not reach the terminal."""
+    return "".join(c if c.isprintable() else "\ufffd" for c in text)
 
 
 def read_params(given: Sequence[str]) -> dict[str, str]:

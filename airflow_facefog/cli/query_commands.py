@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from airflow_facefog.audit.query import TIMEOUT_S
-from airflow_facefog.cli.answers import TABLE_ROWS, Format, give, read_params
+from airflow_facefog.cli.answers import TABLE_ROWS, Format, give, printable, read_params
 from airflow_facefog.cli.screen import say, show, show_rows
 from airflow_facefog.core.errors import ConfigurationError
 from airflow_facefog.job.ask_audit import OpenAudit, check_audit, open_audit, tell_story
@@ -167,4 +167,5 @@ def _print_checks(result: dict[str, object]) -> None:
         if one["note"]:
             say(f"{one['name']}: {one['note']}")
         for row in one["detail"]:
-            say(f"{one['name']}: " + ", ".join(f"{key}={value}" for key, value in row.items() if value is not None))
+            line = ", ".join(f"{key}={value}" for key, value in row.items() if value is not None)
+            say(f"{one['name']}: {printable(line)}")

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from airflow_facefog.cli.answers import printable
+
 Row = Mapping[str, Any]
 
 
 def lines(story: Row) -> Iterator[str]:
     """The story in order of time; control characters are replaced."""
-    for line in _lines(story):
-        yield "".join(c if c.isprintable() else "\ufffd" for c in line)
+    return map(printable, _lines(story))
 
 
 def _lines(story: Row) -> Iterator[str]:

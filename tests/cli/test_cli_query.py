@@ -12,7 +12,9 @@ from cli_world import Terminal
 
 from airflow_facefog.audit.reports import REPORTS
 from airflow_facefog.cli.app import run
+from airflow_facefog.cli.query_commands import _print_checks
 from airflow_facefog.cli.query_doc import markdown
+from airflow_facefog.cli.story_text import lines
 
 
 @pytest.fixture
@@ -234,6 +236,23 @@ def test_hostile_text_does_not_reach_the_terminal(world: Terminal) -> None:
     done = world.facefog("audit", "query", sql, "--sql", database(world))
     assert "\x1b" not in done.out
     assert "[bold]name" in done.out
+
+
+def test_hostile_rows_of_a_check_and_a_story_are_printable(capsys: pytest.CaptureFixture[str]) -> None:
+    """What a detector calls a class, or a file its name, may hold anything."""
+    row = {"class_name": "face\x1b[2J\n", "problem": "region_misses_box", "none": None}
+    about = {"name": "x", "question": "?", "passed": False, "rows": 1, "note": None}
+    _print_checks({"checks": [{**about, "detail": [row]}]})
+    assert "\x1b" not in capsys.readouterr().err
+    story = {
+        "image_ids": ["a\x1bb"],
+        "source_refs": ["r"],
+        "sources": {"r": "x\x1b\n"},
+        "runs": [],
+        "egress": [],
+        "amendments": [],
+    }
+    assert not any("\x1b" in line or "\n" in line for line in lines(story))
 
 
 def test_help_names_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
