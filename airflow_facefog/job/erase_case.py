@@ -86,7 +86,7 @@ class Case:
         from airflow_facefog.publish.cutting import Targets
 
         rows = {(self.keys.item_id(row.source_ref), row.run.run_key, row.run.generation) for row in self.trace.rows}
-        gone = frozenset(map(self.keys.item_id, self.trace.forgotten))
+        gone = self.subject.items.union(map(self.keys.item_id, self.trace.forgotten))
         return Targets(frozenset(rows) | self.journal.rows, gone)
 
     def datasets(self) -> dict[tuple[Place, str], None]:

@@ -51,12 +51,14 @@ class Wanted:
 class Subject:
     """The pictures and sources that the question means.
 
-    ``image_ids``: pictures; ``sources``: sources asked for as such; ``seen``: sources that held one of the pictures.
+    ``image_ids``: pictures; ``sources``: sources asked for as such; ``seen``: sources that held one of the pictures;
+    ``items``: ids that no row knows: they may be items of which a dataset still tells when the rows have expired.
     """
 
     image_ids: frozenset[str] = field(repr=False)
     sources: frozenset[str] = field(repr=False)
     seen: frozenset[str] = field(repr=False)
+    items: frozenset[str] = field(default=frozenset(), repr=False)
 
     def about(self, rows: Any) -> Any:
         """Mask of the rows of a ``pyarrow`` table or batch with source_ref and image_id that are about it."""
@@ -169,7 +171,8 @@ def _subject(audit: Store, ledger: Ledger, wanted: Wanted, keys: KeyRing, known:
     seen = set(known.seen)
     for table in row_tables(audit, ledger):
         seen.update(values_of(table, "image_id", "source_ref", image_ids))
-    return Subject(frozenset(image_ids), frozenset(explicit | sources), frozenset(seen))
+    items = left - {keys.item_id(ref) for ref in sources}
+    return Subject(frozenset(image_ids), frozenset(explicit | sources), frozenset(seen), items)
 
 
 def _pictures(

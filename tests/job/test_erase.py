@@ -20,6 +20,7 @@ from airflow_facefog.core.keys import KeyRing
 from airflow_facefog.job.amending import unfinished
 from airflow_facefog.job.batch import run_batch
 from airflow_facefog.job.erase import EraseOptions, erase_images, find_images
+from airflow_facefog.job.expire import Retention, expire_audit
 from airflow_facefog.job.finalise import finalise
 from airflow_facefog.job.model import Place
 from airflow_facefog.job.plan import make_plan
@@ -539,3 +540,17 @@ def test_the_local_store_and_a_local_world_work_too(tmp_path):
     found = [path for path in tmp_path.rglob("*") if "raw" not in path.parts and photo.stem in str(path)]
     assert not found
     assert not errors(place)
+
+
+@pytest.mark.parametrize("asked", ["path", "item_id"])
+def test_what_is_shown_can_be_erased_after_its_rows_expired(lake, asked):
+    """The audit holds no row any more; the dataset still names the item."""
+    photo = lake.world.photos(2)[0]
+    lake.run("r1")
+    expire_audit(lake.audit, Retention(sources=0, work=0, images=0))
+    result = lake.erase({"path": photo, "item_id": needles(photo)[2]}[asked])
+    assert (result["rows_removed"], result["objects_removed"]) == (0, 1)
+    assert shown(lake) == ["photo_001.jpg"]
+    assert not left_behind(lake, photo)
+    with pytest.raises(PermanentError, match="nothing found"):
+        lake.erase("f" * 64)
