@@ -31,7 +31,7 @@ Signing = Annotated[
 ]
 Keyless = Annotated[bool, typer.Option("--keyless", help="The audit was made without a master key.")]
 Actor = Annotated[str | None, typer.Option(help="Who asked; stays in the audit for ever.")]
-Days = Annotated[float | None, typer.Option(min=0, metavar="DAYS")]
+Days = float | None
 
 FOUND = ("run_key", "generation", "started_at", "status", "output_key", "destination")
 
@@ -145,8 +145,12 @@ def _short(result: dict[str, Any]) -> dict[str, Any]:
 
 def expire(
     audit: AuditArgument,
-    sources: Days = None, work: Days = None, detections: Days = None, images: Days = None, refusals: Days = None,
-    predictions: Days = None,
+    sources: Annotated[Days, typer.Option(min=0, help="Names of source files, instead of their own date.")] = None,
+    work: Annotated[Days, typer.Option(min=0, help="What sealed runs left behind: batches, attempts, commits.")] = None,
+    detections: Annotated[Days, typer.Option(min=0, help="Sealed detections and leaves, and work.")] = None,
+    images: Annotated[Days, typer.Option(min=0, help="All sealed rows and leaves, and work.")] = None,
+    refusals: Annotated[Days, typer.Option(min=0, help="Lists of refused images: those are looked at again.")] = None,
+    predictions: Annotated[Days, typer.Option(min=0, help="Cached predictions that no younger run met.")] = None,
     unfinished: Annotated[bool, typer.Option("--unfinished", help="--work takes runs that never finished too.")] = False,
     actor: Actor = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Count; change nothing.")] = False,
