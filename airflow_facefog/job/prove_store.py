@@ -38,6 +38,12 @@ class ProveRequest:
     require_signed: bool = False
     workers: int | None = None
 
+    def __post_init__(self) -> None:
+        """A text is a sequence of its characters: one ``*`` among them would leave out everything."""
+        for name in ("ignore", "public_keys", "heads"):
+            if isinstance(getattr(self, name), str):
+                raise ConfigurationError(f"{name} is one text; give a list of them")
+
 
 @dataclass(frozen=True, slots=True)
 class ProofReport:
@@ -77,34 +83,54 @@ def prove_store(request: ProveRequest, *, keys: KeyRing | None, open_root: RootO
     from airflow_facefog import __version__
     from airflow_facefog.audit.ledger import open_ledger
     from airflow_facefog.job.machine import calm_process, usable_cpus
-    from airflow_facefog.job.verify_audit import VerifyRequest, verify_audit
     from airflow_facefog.publish.prove.proof import Settings, prove
     from airflow_facefog.publish.prove.report import About, document
 
     started, at = perf_counter(), datetime.now(UTC).isoformat(timespec="seconds")
     _check_there(request.store)
     calm_process()  # raw pictures may be decoded: no core dump
-    verified = verify_audit(
-        VerifyRequest(
-            request.audit, request.public_keys, request.heads, request.require_signed, threads=request.workers
-        ),
-        open_root=open_root,
-    )
+    verified = _verify(request, open_root)
     audit = open_store(request.audit, open_root)
     ledger = open_ledger(audit)
     raw_check = _check_key(ledger, keys)
     workers = request.workers or usable_cpus()
-    settings = Settings(request.store.uri.rstrip("/"), keys, tuple(request.ignore), _limits(ledger), workers)
+    settings = Settings(
+        request.store.uri.rstrip("/"), keys, tuple(request.ignore), _limits(ledger), workers, request.require_signed
+    )  # fmt: skip
     proof = prove(
         open_store(request.store, open_root), audit, lambda: open_ledger(audit), settings,
         lambda uri: open_store(_home(uri, request.store), open_root),
     )  # fmt: skip
+    head = _head(proof.ledger)
+    if (head, len(proof.ledger.runs)) != (
+        verified["head"],
+        verified["runs"],
+    ):  # what was recorded meanwhile proves, too
+        verified = _verify(request, open_root, head)
     parquet = proof.tally.parquet()
     about = About(
         request.store.uri, request.audit.uri, verified, __version__, at, raw_check, request.ignore,
         round(perf_counter() - started, 3),
     )  # fmt: skip
     return ProofReport(document(proof, about), parquet)
+
+
+def _verify(request: ProveRequest, open_root: RootOpener, *used: str) -> dict[str, Any]:
+    """``used``: the head of the record that the proof rests on, which must be in what is verified."""
+    from airflow_facefog.job.verify_audit import VerifyRequest, verify_audit
+
+    heads = (*request.heads, *(head for head in used if not head.startswith("0:")))
+    asked = VerifyRequest(
+        request.audit, request.public_keys, heads, request.require_signed, threads=request.workers
+    )  # fmt: skip
+    return verify_audit(asked, open_root=open_root)
+
+
+def _head(ledger: Ledger) -> str:
+    from airflow_facefog.audit.chain import START, Head
+
+    newest = ledger.entries[-1] if ledger.entries else None
+    return str(Head(newest.seq, newest.sha256) if newest else START)
 
 
 def _check_there(store: Place) -> None:

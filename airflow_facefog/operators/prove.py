@@ -71,13 +71,18 @@ class ProveOperator(BaseOperator):
             check_report(target, store)
         rights = store_rights(self.key_conn_id)
         request = ProveRequest(
-            store, audit, tuple(self.ignore), tuple(self.public_keys), (), self.require_signed, self.workers
+            store, audit, _texts(self.ignore), _texts(self.public_keys), (), self.require_signed, self.workers
         )  # fmt: skip
         proof = prove_store(request, **rights)
         uri = write_report(proof, target, rights["open_root"]) if target is not None else None
         if not proof.clean:
             raise GateError(f"the store is not proven: {_wrong(proof)}; report: {uri or 'give report='}")
         return {**proof.summary, "report_uri": uri}
+
+
+def _texts(value: str | Sequence[str]) -> tuple[str, ...]:
+    """A template renders to one text: it is one glob, not its characters (a lone ``*`` would leave out everything)."""
+    return (value,) if isinstance(value, str) else tuple(value)
 
 
 def check_report(target: Place, store: Place) -> None:

@@ -25,8 +25,8 @@ def items_of(images: Any, item_ids: Any, dest: Store) -> tuple[Any, Any, Any]:
     rows = images.select(["output_uri", "output_sha256", "output_bytes", "width", "height"]).filter(shown)
     found = keys(rows["output_uri"], dest)
     columns = [
-        pc.filter(item_ids, shown), found, rows["output_sha256"], rows["output_bytes"], _formats(found), rows["width"],
-        rows["height"], _paths(found),
+        pc.filter(item_ids, shown), found, rows["output_sha256"], rows["output_bytes"], formats(found), rows["width"],
+        rows["height"], paths(found),
     ]  # fmt: skip
     published = pa.Table.from_arrays(columns, names=list(PublishedItem.__slots__)).cast(item_schema())
     return published, pc.filter(item_ids, refused), pc.filter(item_ids, pc.equal(status, "skipped"))
@@ -40,7 +40,7 @@ def keys(uris: Any, dest: Store) -> Any:
     return pc.if_else(pc.starts_with(uris, prefix), pc.utf8_slice_codeunits(uris, len(prefix)), uris)
 
 
-def _formats(keys: Any) -> Any:
+def formats(keys: Any) -> Any:
     """``layout.output_format`` of each key of a column; there are only a few endings."""
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -52,7 +52,7 @@ def _formats(keys: Any) -> Any:
     return known.take(endings.indices)
 
 
-def _paths(keys: Any) -> Any:
+def paths(keys: Any) -> Any:
     """``layout.source_path`` of each key of a column; only names with an escape need a look one by one."""
     import pyarrow as pa
     import pyarrow.compute as pc

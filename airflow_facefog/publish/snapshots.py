@@ -97,7 +97,7 @@ def read_snapshot(store: Store, dataset: str, seq: int) -> Snapshot:
             raise KeyError(FORMAT)
         found = tuple(Part.from_json(part) for part in body["parts"])
         return Snapshot(seq, found, body["run_key"], body["generation"], body["delta"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         raise ConfigurationError(f"snapshot {seq} of dataset {dataset!r} is missing or not readable") from None
 
 
@@ -140,6 +140,11 @@ def commit_snapshot(
     if not dest.create(f"{folder}committed.json", json.dumps(done).encode()):
         done = json.loads(dest.read(f"{folder}committed.json"))
     return _result(dest, done)
+
+
+def is_committed(dest: Store, dataset: str, run_key: str, generation: int) -> bool:
+    """Whether this run generation is merged already: committing it again moves nothing."""
+    return dest.exists(f"{home(dataset)}runs/{run_key}/{generation}/committed.json")
 
 
 def open_dataset(uri: str | UPath | Store, version: int | None = None, dataset: str = DEFAULT) -> Any:

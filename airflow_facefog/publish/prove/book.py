@@ -25,6 +25,11 @@ class Proven:
     rows: Rows = field(repr=False)
     details: list[str] = field(repr=False)
 
+    def only(self, wanted: npt.NDArray[np.bool_]) -> Proven:
+        """Those of a mask."""
+        at = np.nonzero(wanted)[0].tolist()
+        return Proven([self.items[n] for n in at], self.rows[wanted], [self.details[n] for n in at])
+
 
 class Book:
     """What is known and what the snapshots show of it."""

@@ -40,6 +40,11 @@ class RunRef:
     generation: int
     sealed: SealedRun | None = field(repr=False, default=None)
 
+    @property
+    def expired(self) -> bool:
+        """Whether it was sealed and its image rows are gone: what it published cannot be told any more."""
+        return self.sealed is not None and "image" not in self.sealed.parts
+
 
 @dataclass(frozen=True, slots=True)
 class Ids:
@@ -51,7 +56,11 @@ class Ids:
 
 
 class Known:
-    """Recorded outputs, one row each: hash, key, run, item, upright size (0: not recorded), whether a sealed run has it."""
+    """Recorded outputs, one row each: hash, key, run, item, upright size (0: not recorded), whether a sealed run has it.
+
+    ``loose``: known from an intent outside of all sealed parts, which no signature covers. ``vouched``: published by a
+    sealed run, or by one whose image rows have expired.
+    """
 
     def __init__(self, runs: Sequence[RunRef], rows: Any, images: Ids, pixels: Ids) -> None:
         self.runs = tuple(runs)
@@ -60,6 +69,9 @@ class Known:
         self.width: Numbers = rows["width"].to_numpy().astype(np.int32)
         self.height: Numbers = rows["height"].to_numpy().astype(np.int32)
         self.sealed: npt.NDArray[np.bool_] = rows["sealed"].to_numpy(zero_copy_only=False).astype(np.bool_)
+        self.loose: npt.NDArray[np.bool_] = rows["loose"].to_numpy(zero_copy_only=False).astype(np.bool_)
+        expired = np.array([run.expired for run in self.runs], np.bool_)
+        self.vouched: npt.NDArray[np.bool_] = self.sealed | (expired[self.run] & ~self.loose)
         self.refs: Digests = _matrix(rows["ref"])
         self.outputs = DigestIndex(_matrix(rows["sha256"]))
         self.by_key = KeyIndex(self.keys)
@@ -120,16 +132,16 @@ class _Reader:
     def _intents(self, stray: bool) -> Iterator[Any]:
         for run in self._ledger.runs:
             if "intent" in run.parts:
-                yield from self._intent_rows(read_part(self._audit, run.parts["intent"]))
+                yield from self._intent_rows(read_part(self._audit, run.parts["intent"]), loose=False)
         sealed = {run.home for run in self._ledger.runs}
         for key in self._audit.list("intents"):
             home, name = "/".join(key.split("/")[1:3]), key.rpartition("/")[2]
             if name.startswith("intent-") and name.endswith(".parquet") and (stray or home not in sealed):
                 data = self._audit.get(key)
                 if data is not None:
-                    yield from self._intent_rows(data)
+                    yield from self._intent_rows(data, loose=True)
 
-    def _intent_rows(self, data: bytes) -> Iterator[Any]:
+    def _intent_rows(self, data: bytes, *, loose: bool) -> Iterator[Any]:
         for batch in read_batches("facefog_intent", data, INTENT, BATCH):
             for run_key, generation in set(
                 zip(batch["run_key"].to_pylist(), batch["generation"].to_pylist(), strict=True)
@@ -141,7 +153,7 @@ class _Reader:
                 if self._runs[number].sealed is None:
                     self._note(mine, number)  # under whatever key; another one matches nothing
                 zeros = pa.array(np.zeros(mine.num_rows, np.int64))
-                yield _rows(number, mine["output_key"], mine, [zeros, zeros], sealed=False)
+                yield _rows(number, mine["output_key"], mine, [zeros, zeros], sealed=False, loose=loose)
 
     def _number(self, run_key: str, generation: int) -> int:
         number = self._numbers.setdefault((run_key, generation), len(self._runs))
@@ -174,20 +186,20 @@ def keys_below(place: str, uris: Any) -> Any:
     return pc.if_else(pc.starts_with(paths, below), pc.utf8_slice_codeunits(paths, len(below)), paths)
 
 
-def _rows(number: int, keys: Any, rows: Any, sizes: Sequence[Any], *, sealed: bool) -> Any:
+def _rows(number: int, keys: Any, rows: Any, sizes: Sequence[Any], *, sealed: bool, loose: bool = False) -> Any:
     count = rows.num_rows
     columns = {
         "sha256": _binary(rows["output_sha256"]), "key": keys.cast(pa.large_string()),
         "ref": _binary(rows["source_ref"]), "run": pa.array(np.full(count, number, np.int32)),
         "width": sizes[0].cast(pa.int64()), "height": sizes[1].cast(pa.int64()),
-        "sealed": pa.array(np.full(count, sealed, np.bool_)),
+        "sealed": pa.array(np.full(count, sealed, np.bool_)), "loose": pa.array(np.full(count, loose, np.bool_)),
     }  # fmt: skip
     return pa.table(columns, schema=_SCHEMA)
 
 
 _SCHEMA = pa.schema([
     ("sha256", pa.binary(32)), ("key", pa.large_string()), ("ref", pa.binary(32)), ("run", pa.int32()),
-    ("width", pa.int64()), ("height", pa.int64()), ("sealed", pa.bool_()),
+    ("width", pa.int64()), ("height", pa.int64()), ("sealed", pa.bool_()), ("loose", pa.bool_()),
 ])  # fmt: skip
 
 

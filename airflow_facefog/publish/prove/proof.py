@@ -28,6 +28,7 @@ from airflow_facefog.publish.prove.regions import with_regions
 from airflow_facefog.publish.prove.shown import FOLDER, Shown, read_shown
 from airflow_facefog.publish.prove.strangers import MOST_COMPARED, Strangers, Suspect
 from airflow_facefog.publish.prove.tally import Tally
+from airflow_facefog.publish.prove.unsigned import note, objections
 from airflow_facefog.publish.prove.walk import GONE, hash_all, read, walk
 from airflow_facefog.publish.store import Store
 
@@ -40,6 +41,7 @@ class Settings:
     """``keys``: None leaves raw images unrecognised by their bytes. ``ignore``: globs of keys, ``*`` also matches ``/``.
 
     ``limits``: larger objects are hashed, never decoded. ``workers``: threads. ``uri``: of the store, to know its own runs.
+    ``require_signed``: intents outside of sealed runs prove nothing, since nobody signs them.
     """
 
     uri: str
@@ -47,6 +49,7 @@ class Settings:
     ignore: tuple[str, ...] = ()
     limits: Limits = field(default_factory=Limits)
     workers: int = 1
+    require_signed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +89,7 @@ class _Proving:
         self._notes: list[str] = []
         self._records: list[Hashed] = []
         self._unknown: list[Hashed] = []
+        self._loose: list[Hashed] = []
         self._homes: dict[str, Store | None] = {}
         self._shown = read_shown(store)  # before the record, and both before the walk: what is shown was recorded first
         self._ledger = open_ledger()
@@ -106,7 +110,7 @@ class _Proving:
                 (self._records if is_record(item.key) else self._unknown).append(item)
         missing = list(self._missing()) if self._own else []
         at_hand = self._book.known.outputs.digests[self._met]
-        if self._unknown or self._records:
+        if self._unknown or self._records or self._loose:
             self._look_again()
         self._judge(self._judge_records(), at_hand)
         for finding in [*missing, *self._gaps()]:
@@ -150,6 +154,11 @@ class _Proving:
         for item, detail in zip(proven.items, proven.details, strict=True):
             if detail == OTHER_KEY:
                 self._elsewhere.setdefault(item.digest, item.key)
+        loose = self._book.known.loose[proven.rows]
+        self._loose += proven.only(loose).items
+        self._count(proven.only(~loose) if loose.any() else proven)
+
+    def _count(self, proven: Proven) -> None:
         states, runs = self._book.states(proven.rows), self._book.runs(proven.rows)
         self._tally.proven(proven.items, states, runs, proven.details)
 
@@ -159,6 +168,22 @@ class _Proving:
         self._book = self._read_book(stray_intents=True)
         proven, self._unknown = self._split(self._unknown)
         self._prove(proven)
+        self._judge_loose()
+
+    def _judge_loose(self) -> None:
+        """What was known by a loose intent alone: sealed meanwhile, raw, or still without a signature."""
+        proven, gone = self._split(self._loose)
+        self._unknown += gone
+        loose = self._book.known.loose[proven.rows]
+        self._count(proven.only(~loose))
+        left = proven.only(loose)
+        found = objections(left, self._book.known, self._identity(), require_signed=self._settings.require_signed)
+        for finding in filter(None, found):
+            self._tally.add(finding)
+        good = np.array([finding is None for finding in found], np.bool_)
+        self._count(left.only(good))
+        if good.any():
+            self._notes.append(note(int(good.sum())))
 
     def _split(self, items: Sequence[Hashed]) -> tuple[Proven, list[Hashed]]:
         proven, rest = self._book.look_up([item for item in items if item.digest])
@@ -168,7 +193,7 @@ class _Proving:
         """Bookkeeping that is as it should be is counted; the rest is looked at like any object that is not."""
         runs = [(run.run_key, run.generation) for run in self._book.known.runs]
         runs += [(str(entry.document["request_id"]), 0) for entry in self._ledger.entries if entry.kind == AMENDMENT]
-        wrong = Records(self._read, runs).judge(self._records)
+        wrong = Records(self._read, runs, self._book.known).judge(self._records)
         wrong |= self._strange_snapshots() if self._own else {}
         self._notes += [f"dataset {item.dataset}: {item.problem}" for item in self._shown if item.problem]
         for item in self._records:
@@ -250,5 +275,5 @@ class _Proving:
         """Snapshots that must have been there."""
         if self._own and not self._shown:
             yield Finding(f"{FOLDER}dataset.json", Class.MISSING, "runs published here, and no dataset is described")
-        for key in Records(self._read, ()).gaps(self._records):
+        for key in Records(self._read, (), self._book.known).gaps(self._records):
             yield Finding(key, Class.MISSING, "bookkeeping: other bookkeeping here names it")

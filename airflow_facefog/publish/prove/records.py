@@ -1,7 +1,7 @@
 """Our own bookkeeping in ``_facefog/``: is each file one that we write, and nothing more?
 
-Parts are held against the hashes that snapshots name. Everything else must be what its name says, be no larger than that
-needs, and come back to the same bytes when it is written again: a bookkeeping file is no place to hide a picture in.
+Parts are held against the hashes that snapshots name. Whatever names it, a file must be what its name says (``shapes``,
+``rows``) and come back to the same bytes when it is written again: a bookkeeping file is no place to hide a picture in.
 """
 
 from __future__ import annotations
@@ -9,32 +9,26 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from hashlib import sha256
 
-from airflow_facefog.core.errors import ConfigurationError
-from airflow_facefog.publish import parts as p
-from airflow_facefog.publish.dataset import FORMAT as DATASET_FORMAT
-from airflow_facefog.publish.erased import FORMAT as ERASED_FORMAT
+from airflow_facefog.publish.prove import shapes
+from airflow_facefog.publish.prove.known import Known
 from airflow_facefog.publish.prove.model import Hashed
+from airflow_facefog.publish.prove.rows import rows_problem
 from airflow_facefog.publish.prove.shown import named_parts
-from airflow_facefog.publish.snapshots import FORMAT as SNAPSHOT_FORMAT
 
 LARGEST = 1_000_000_000
 """Bytes. Bookkeeping above this is not read."""
 
-SMALL_JSON = 4_096
-PART_JSON = 3_000
-HASH_JSON = 70
-"""Bytes that a small file, a snapshot's entry of one part, and a hash in the note of an erasure may take."""
-
 _HOME = r"_facefog/(?:datasets/[A-Za-z0-9][A-Za-z0-9_-]{0,63}/)?"
-_RUN = rf"{_HOME}runs/(?P<run>[0-9a-f]{{32}})/(?P<generation>\d+)/"
-_SNAPSHOT = re.compile(rf"{_HOME}snapshots/(?P<seq>\d{{10}})\.json")
-_NOTE = re.compile(rf"{_HOME}unmerged/\d+-(?P<run>[0-9a-f]{{32}})-(?P<generation>\d+)\.json")
+_RUN = rf"{_HOME}runs/(?P<run>[0-9a-f]{{32}})/(?P<generation>[0-9]+)/"
+_SNAPSHOT = re.compile(rf"{_HOME}snapshots/(?P<seq>[0-9]{{10}})\.json")
+_NOTE = re.compile(rf"{_HOME}unmerged/[0-9]+-(?P<run>[0-9a-f]{{32}})-(?P<generation>[0-9]+)\.json")
 _COMMITTED = re.compile(rf"{_RUN}committed\.json")
-_ROWS = re.compile(rf"{_RUN}(?:part(?:-[0-9a-f]{{16}})?|delta-\d{{10}})\.parquet")
-_WITHDRAWN = re.compile(rf"{_HOME}withdrawals/(?P<run>[0-9a-f]{{32}})/delta-\d{{10}}\.parquet")
-_ERASED = re.compile(rf"{_HOME}erased/[0-9a-f]{{32}}-[0-9a-f]{{12}}\.json")
+_ROWS = re.compile(rf"{_RUN}(?:part(?:-[0-9a-f]{{16}})?|delta-[0-9]{{10}})\.parquet")
+_WITHDRAWN = re.compile(rf"{_HOME}withdrawals/(?P<run>[0-9a-f]{{32}})/delta-[0-9]{{10}}\.parquet")
+_ERASED = re.compile(rf"{_HOME}erased/(?P<run>[0-9a-f]{{32}})-(?P<hash>[0-9a-f]{{12}})\.json")
+_OWNED = {_ROWS: "a run", _NOTE: "a run", _COMMITTED: "a run", _WITHDRAWN: "an erasure", _ERASED: "an erasure"}
 _HOME_OF = re.compile(_HOME)
 _OTHER = re.compile(rf"{_HOME}(?P<name>dataset|latest)\.json")
 
@@ -47,12 +41,13 @@ def is_record(key: str) -> bool:
 
 
 class Records:
-    """Judges the bookkeeping of one destination; ``runs``: every (run_key, generation) that the audit knows,
-    and (request_id, 0) of every erasure."""
+    """Judges the bookkeeping of one destination. ``runs``: every (run_key, generation) that the audit knows,
+    and (request_id, 0) of every erasure; ``known``: what its sealed runs published."""
 
-    def __init__(self, read: Read, runs: Iterable[tuple[str, int]]) -> None:
+    def __init__(self, read: Read, runs: Iterable[tuple[str, int]], known: Known) -> None:
         self._read = read
         self._runs = set(runs)
+        self._known = known
 
     def judge(self, items: Sequence[Hashed]) -> dict[str, str]:
         """Key → what is wrong with it, for those that are not as they should be. ``items``: keys that ``is_record``."""
@@ -83,49 +78,34 @@ class Records:
     def _problem(self, item: Hashed, named: Mapping[str, set[str]]) -> str:
         if item.key in named and item.digest.hex() not in named[item.key]:
             return "bookkeeping: it does not hold the bytes that a snapshot names"
-        if item.key in named:
-            return ""
         data = self._small(item)
         if data is None:
             return "bookkeeping: it cannot be read"
-        if _ROWS.fullmatch(item.key):
-            return self._foreign_run(item.key, _ROWS) or _check_rows(data)
-        erasure = _WITHDRAWN.fullmatch(item.key)
-        if erasure:
-            known = (erasure["run"], 0) in self._runs
-            return _check_rows(data) if known else "bookkeeping of an erasure that the audit does not know"
+        for form, what in _OWNED.items():
+            match = form.fullmatch(item.key)
+            if match and (match["run"], int(match.groupdict().get("generation") or 0)) not in self._runs:
+                return f"bookkeeping of {what} that the audit does not know"
+        if item.key.endswith(".parquet"):
+            return rows_problem(data, self._known, self._runs)
         return self._check_json(item.key, data)
 
     def _check_json(self, key: str, data: bytes) -> str:
         try:
             body = json.loads(data)
-            room = SMALL_JSON + PART_JSON * len(body.get("parts", ()))
-            room += HASH_JSON * sum(len(body.get(name, ())) for name in ("dropped", "withdrawn"))
-        except (ValueError, AttributeError, TypeError):
+        except (ValueError, RecursionError):
             return "bookkeeping: it is not the JSON that its name says"
-        if json.dumps(body).encode() != data and json.dumps(body, indent=1).encode() != data:
+        if data not in (json.dumps(body).encode(), json.dumps(body, indent=1).encode()):
             return "bookkeeping: it was not written by a run: its JSON is formed differently"
-        if len(data) > room:
-            return f"bookkeeping: it has {len(data)} bytes, more than it can need"
-        return self._check_body(key, body)
-
-    def _check_body(self, key: str, body: Mapping[str, Any]) -> str:
-        snapshot, other = _SNAPSHOT.fullmatch(key), _OTHER.fullmatch(key)
-        if snapshot and (body.get("format") != SNAPSHOT_FORMAT or body.get("seq") != int(snapshot["seq"])):
+        snapshot, erased, other = (form.fullmatch(key) for form in (_SNAPSHOT, _ERASED, _OTHER))
+        kind = "snapshot" if snapshot else "erased" if erased else other["name"] if other else ""
+        kind = kind or ("note" if _NOTE.fullmatch(key) else "committed")
+        if found := shapes.problem(kind, body, self._runs):
+            return found
+        if snapshot and body["seq"] != int(snapshot["seq"]):
             return "bookkeeping: it is not the snapshot that its name says"
-        if other and other["name"] == "dataset" and body.get("format") != DATASET_FORMAT:
-            return "bookkeeping: it is not a dataset description"
-        if other and other["name"] == "latest" and set(body) != {"seq"}:
-            return "bookkeeping: it is not the number of a snapshot"
-        if _ERASED.fullmatch(key) and body.get("format") != ERASED_FORMAT:
-            return "bookkeeping: it is not the note of an erasure"
-        return self._foreign_run(key, _NOTE) or self._foreign_run(key, _COMMITTED)
-
-    def _foreign_run(self, key: str, form: re.Pattern[str]) -> str:
-        match = form.fullmatch(key)
-        if match is None or (match["run"], int(match["generation"])) in self._runs:
-            return ""
-        return "bookkeeping of a run that the audit does not know"
+        if erased and sha256(data).hexdigest()[:12] != erased["hash"]:
+            return "bookkeeping: it is not the note of an erasure that its name says"
+        return ""
 
 
 def _first_gaps(home: str, seen: set[int], named: set[int]) -> list[str]:
@@ -141,25 +121,6 @@ def _first_gaps(home: str, seen: set[int], named: set[int]) -> list[str]:
 
 def _names_parts(key: str) -> bool:
     return bool(_SNAPSHOT.fullmatch(key) or _NOTE.fullmatch(key))
-
-
-def _check_rows(data: bytes) -> str:
-    """A part or delta that no snapshot names by its hash: it must hold its rows and nothing else."""
-    try:
-        again = p.encode(p.decode(data))
-    except ConfigurationError:
-        return "bookkeeping: it is not the Parquet that its name says"
-    if again == data or (_writer(again) != _writer(data) and len(data) <= 1.1 * len(again) + 4096):
-        return ""
-    return "bookkeeping: it holds more than its rows"
-
-
-def _writer(data: bytes) -> str:
-    """Which version of which library wrote it: another one may write other bytes."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    return str(pq.ParquetFile(pa.BufferReader(data)).metadata.created_by)
 
 
 def _seq(data: bytes | None) -> int:

@@ -44,7 +44,8 @@ def document(proof: Proof, about: About) -> dict[str, Any]:
     """Plain JSON values. ``clean``: every object is fine, nothing is missing, and the record verifies."""
     tally, record = proof.tally, _record(about.audit)
     present = sum(count for cls, count in tally.objects.items() if cls is not Class.MISSING)
-    clean = not any(tally.objects[cls] for cls in WORST_FIRST) and present > 0 and record["verified"]
+    looked_at = present - tally.objects[Class.IGNORED]
+    clean = not any(tally.objects[cls] for cls in WORST_FIRST) and looked_at > 0 and record["verified"]
     clean = bool(clean and not any(item.problem for item in proof.datasets))
     return {
         "format": FORMAT, "clean": clean, "at": about.at, "version": about.version, "seconds": about.seconds,
@@ -99,6 +100,8 @@ def _notes(proof: Proof, present: int) -> list[str]:
     notes = list(proof.notes)
     if not present:
         notes.append("there is no object at all: check the path; an empty store proves nothing")
+    elif present == proof.tally.objects[Class.IGNORED]:
+        notes.append("every object was left out on request: nothing is proven")
     if not proof.own:
         notes.append("this store has no snapshots and is no recorded destination: nothing can be missing from it")
     if _amendments(proof).get("erasure"):

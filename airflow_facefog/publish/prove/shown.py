@@ -20,6 +20,7 @@ from airflow_facefog.publish.snapshots import newest_seq, read_snapshot
 from airflow_facefog.publish.store import Store
 
 FOLDER = "_facefog/"
+HEX64 = r"^[0-9a-f]{64}$"
 _DATASET = re.compile(r"_facefog/(?:datasets/([A-Za-z0-9][A-Za-z0-9_-]{0,63})/)?(dataset\.json|snapshots/\d{10}\.json)")
 
 
@@ -53,9 +54,19 @@ def _read(store: Store, dataset: str) -> Shown:
             return Shown(dataset, None)
         snapshot = read_snapshot(store, dataset, seq)
         decided = [p.read_part(store, part, ("item_id", "change", "key", "sha256")) for part in snapshot.parts]
+        rows = p.visible(p.deciding_rows(decided))
+        if not _is_named(rows):
+            raise ConfigurationError(f"snapshot {seq} shows rows without a key or a sha256; it was forged")
     except ConfigurationError as error:
         return Shown(dataset, seq, problem=str(error))
-    return Shown(dataset, seq, frozenset(snapshot.sources), p.visible(p.deciding_rows(decided)))
+    return Shown(dataset, seq, frozenset(snapshot.sources), rows)
+
+
+def _is_named(rows: Any) -> bool:
+    import pyarrow.compute as pc
+
+    hashed = pc.fill_null(pc.match_substring_regex(rows["sha256"], HEX64), False)
+    return bool(pc.all(pc.and_(hashed, pc.is_valid(rows["key"]))).as_py() is not False)
 
 
 class Expected:
@@ -84,7 +95,7 @@ class Expected:
             if rows[at] >= 0 and key != here:  # equal bytes under another name
                 others = [row for row in known.outputs.find_all(digests[at]) if known.key_of(row) == key]
                 rows[at] = others[0] if others else -1
-            if rows[at] < 0:
+            if rows[at] < 0 or not known.vouched[rows[at]]:
                 self.strangers.append((item, key))
         self.rows = np.concatenate([self.rows, rows[rows >= 0]])
 
