@@ -13,7 +13,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING
 
 from airflow_facefog.core.detector import Detections, used_floor
-from airflow_facefog.core.errors import DetectorError, ImageError
+from airflow_facefog.core.errors import DetectorError, ImageError, SourceError
 from airflow_facefog.core.records import Detection, Reason
 from airflow_facefog.core.regions import Decided, decide, with_fill
 
@@ -83,16 +83,19 @@ def _checked(found: Sequence[Detection], detector: Detector) -> Detections:
 
 
 def cover(
-    raw: RawImage, picture: Picture, detections: Sequence[Detection], policy: FogPolicy, keys: KeyRing
-) -> Covered:
+    raw: RawImage, picture: Picture, detections: Sequence[Detection], policy: FogPolicy, keys: KeyRing,
+    human: Sequence[Detection] = (),
+) -> Covered:  # fmt: skip
     """Fog, encode and verify ``picture``; on a failed verification fill instead, and on another failure give up.
 
-    ``raw`` names the noise field (``cid``). Raises ImageError(VERIFY_FAILED) when even fill does not verify, and
-    ImageError(TOO_MANY_DETECTIONS) when rows that the policy selects would have to be dropped, or were never listed.
+    ``raw`` names the noise field (``cid``); ``human``: what people reported about these bytes, fogged besides.
+    Raises SourceError(REGIONS_UNREADABLE) when that does not fit the picture, ImageError(VERIFY_FAILED) when even fill does
+    not verify, and ImageError(TOO_MANY_DETECTIONS) when rows that the policy selects would have to be dropped, or were never listed.
     """
     started = perf_counter()
     _check_complete(detections, policy)
-    decided = decide(detections, policy, picture.width, picture.height, keyed=keys.keyed)
+    _check_inside(human, picture.width, picture.height)
+    decided = decide([*detections, *human], policy, picture.width, picture.height, keyed=keys.keyed)
     cid = keys.content_id(raw.sha256)
     encoded, verdict = _attempt(picture, decided, policy, keys, cid)
     refogged = not verdict.ok
@@ -115,6 +118,16 @@ def _check_complete(detections: Sequence[Detection], policy: FogPolicy) -> None:
             f"the detector could list regions from confidence {floor:g} only, a rule fogs from {needed:g}; "
             "split the image, or let the detector answer more regions",
         )
+
+
+def _check_inside(human: Sequence[Detection], width: int, height: int) -> None:
+    """The regions that people reported were made for exactly these pixels; others were not meant."""
+    for region in human:
+        x1, y1, x2, y2 = region.xyxy
+        if not region.human or x1 < 0 or y1 < 0 or x2 > width or y2 > height:
+            raise SourceError(
+                Reason.REGIONS_UNREADABLE, "a reported region does not fit this image; restore regions/ in the audit"
+            )
 
 
 def _attempt(

@@ -60,6 +60,8 @@ class Reason(StrEnum):
     SOURCE_CHANGED = "source_changed"
     SOURCE_UNREADABLE = "source_unreadable"
     SOURCE_OUTSIDE = "source_outside"
+    REGIONS_UNREADABLE = "regions_unreadable"
+    REGIONS_MISSING = "regions_missing"
     # skipped
     ALREADY_DONE = "already_done"
     # clusters
@@ -71,6 +73,8 @@ class Reason(StrEnum):
 class Detection:
     """One prediction. ``xyxy`` in upright pixels, half-open; ``polygon`` in the same frame; ``confidence`` 0..1.
 
+    ``human``: no prediction but what a person reported; it is always fogged, whatever the policy selects.
+
     Raises ValueError for non-finite numbers, an empty box or a confidence outside 0..1: a detector that says such a
     thing is broken, and a broken answer must never read as "no face".
     """
@@ -81,6 +85,7 @@ class Detection:
     class_id: int = 0
     polygon: Polygon | None = None
     detector: str = ""
+    human: bool = False
 
     def __post_init__(self) -> None:
         # numpy's float32 compares otherwise than the Python float that a stored prediction gives back

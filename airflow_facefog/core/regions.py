@@ -30,9 +30,9 @@ class Decision:
     """What happens to one cluster of detections.
 
     ``confidence``, ``xyxy`` and ``class_name`` are the best member's; ``hull`` is the box around all ``n_members``;
-    ``detector`` joins the members' distinct detectors with ``+``. The fields from ``method`` on are None unless fogged:
-    ``margin_box`` is hull + margin (float px, may leave the image), ``region`` the pixels' bounding box, in whole 8x8
-    blocks. ``threshold`` of an ignored class is the record floor.
+    ``detector`` joins the members' distinct detectors with ``+``. From ``method`` to ``params_hash`` all is None unless
+    fogged: ``margin_box`` is hull + margin (float px, may leave the image), ``region`` the pixels' bounding box, in whole 8x8
+    blocks. ``threshold`` of an ignored class is the record floor. ``human``: a person reported it.
     """
 
     class_name: str
@@ -51,6 +51,7 @@ class Decision:
     region: IntXYXY | None = None
     irreversible: bool | None = None
     params_hash: str | None = None
+    human: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,13 +70,15 @@ class Decided:
 def decide(detections: Sequence[Detection], policy: FogPolicy, width: int, height: int, *, keyed: bool) -> Decided:
     """Decide about every detection of one upright image of ``width`` x ``height`` px.
 
+    What a person reported is always fogged, by its own decision and under ``other_rule`` where its class is ignored.
     Raises PolicyError when a rule in force wants a linkable method and there is no master key.
     """
     if not keyed:
         _refuse_linkable(policy)
-    fogged: list[Decision] = []
+    human = [Cluster((d,)) for d in detections if d.human]
+    fogged = [_fogged(c, rule_of(c.best.class_name, policy, True), policy, width, height) for c in human]
     others: list[Decision] = []
-    for class_name, members in _by_class(detections).items():
+    for class_name, members in _by_class(d for d in detections if not d.human).items():
         rule = policy.rule_for(class_name)
         if rule is None:
             others += [_row(c, policy.record_floor, Action.CLASS_IGNORED) for c in find_clusters(members)]
@@ -85,6 +88,13 @@ def decide(detections: Sequence[Detection], policy: FogPolicy, width: int, heigh
         fogged += [_fogged(c, rule, policy, width, height) for c in find_clusters(above)]
         others += [_row(c, rule.min_confidence, Action.BELOW_THRESHOLD) for c in find_clusters(below)]
     return _recorded(_merge(fogged, policy), others, policy)
+
+
+def rule_of(class_name: str, policy: FogPolicy, human: bool) -> FogRule:
+    """The rule under which a fogged cluster of this class was fogged."""
+    rule = policy.rule_for(class_name)
+    assert rule is not None or human, "only what a person reported is fogged without a rule"
+    return rule or policy.other_rule
 
 
 def with_fill(decided: Decided) -> Decided:
@@ -124,7 +134,7 @@ def _row(cluster: Cluster, threshold: float, action: Action) -> Decision:
     best = cluster.best
     return Decision(
         best.class_name, cluster.detector, best.confidence, threshold, best.xyxy, cluster.hull, len(cluster.members),
-        cluster.polygon, action,
+        cluster.polygon, action, human=best.human,
     )  # fmt: skip
 
 
@@ -208,8 +218,7 @@ def _joined(members: list[Decision], policy: FogPolicy) -> list[Decision]:
     region = boxes.int_hull([d.region for d in members if d.region])
     result = []
     for member in members:
-        rule = policy.rule_for(member.class_name)
-        assert rule is not None
+        rule = rule_of(member.class_name, policy, member.human)
         assert member.method is not None
         margin = rule.margin_for(member.class_name)
         params = _params_hash(member.method, Shape.BOX, margin, policy)

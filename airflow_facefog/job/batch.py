@@ -21,6 +21,7 @@ from airflow_facefog.job.cache import PredictionCache
 from airflow_facefog.job.erased import Erasures
 from airflow_facefog.job.model import Attempt, RootOpener, open_root_plain
 from airflow_facefog.job.opening import Job, load_predictions, make_engine, open_job
+from airflow_facefog.job.reported import Reported
 from airflow_facefog.job.rows import Result, Rows, published
 from airflow_facefog.job.worker import Worker, run_in_order
 
@@ -102,7 +103,8 @@ class BatchRun:
                 job.destination, job.audit, plan.dataset, plan.base_snapshot, recipe_hash=plan.recipe_hash,
                 source_refs=[item.source_ref for item in job.items],
             ),
-            PredictionCache(plan, job.audit, job.keys), Erasures(job.audit, job.keys), killers=past.killers,
+            PredictionCache(plan, job.audit, job.keys), Erasures(job.audit, job.keys),
+            Reported(job.audit, job.keys), killers=past.killers,
             before=marks.holds if past.isolate else None, predictions=predictions,
         )  # fmt: skip
 

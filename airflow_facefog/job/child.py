@@ -50,9 +50,9 @@ class ChildEngine:
         return "ChildEngine()"
 
     @sealed
-    def process(self, raw: RawImage, stored: Sequence[Detection] | None) -> Processed:
+    def process(self, raw: RawImage, stored: Sequence[Detection] | None, human: Sequence[Detection] = ()) -> Processed:
         """See Engine. A child that dies or hangs raises ImageError(CRASHED)."""
-        answer = self._ask(("process", raw.data, raw.image_id, stored))
+        answer = self._ask(("process", raw.data, raw.image_id, stored, tuple(human)))
         if answer is None:
             raise ImageError(Reason.CRASHED, "this image ended the process that worked on it")
         processed: Processed = _unpack(answer)
@@ -204,8 +204,8 @@ def _work(engine: LocalEngine, task: str, *image: Any) -> Processed | None:
     if task == "canary":
         engine.check_canary()
         return None
-    data, image_id, stored = image
-    return engine.process(RawImage(data, image_id), stored)
+    data, image_id, stored, human = image
+    return engine.process(RawImage(data, image_id), stored, human)
 
 
 def _failure(error: FogError) -> tuple[Any, ...]:

@@ -41,8 +41,11 @@ class Processed:
 class Engine(Protocol):
     """Processes one image at a time; several threads may call it."""
 
-    def process(self, raw: RawImage, stored: Sequence[Detection] | None) -> Processed:
-        """Detect (unless ``stored`` says what was seen) and cover. Raises ImageError to quarantine."""
+    def process(self, raw: RawImage, stored: Sequence[Detection] | None, human: Sequence[Detection] = ()) -> Processed:
+        """Detect (unless ``stored`` says what was seen) and cover, what people reported (``human``) too.
+
+        Raises ImageError to quarantine.
+        """
         ...
 
     def check_canary(self) -> None:
@@ -67,15 +70,15 @@ class LocalEngine:
         self._keys = keys
 
     @sealed
-    def process(self, raw: RawImage, stored: Sequence[Detection] | None) -> Processed:
+    def process(self, raw: RawImage, stored: Sequence[Detection] | None, human: Sequence[Detection] = ()) -> Processed:
         """See Engine."""
         if stored is None:
             looked = look(raw, self.detector, self._policy)
-            covered = cover(raw, looked.picture, looked.detections, self._policy, self._keys)
+            covered = cover(raw, looked.picture, looked.detections, self._policy, self._keys, human)
             done = _processed(looked.picture, covered, looked.detections, looked.decode_ms, looked.detect_ms)
             return self._named(done, looked.picture)
         picture = decode_upright(raw, self._policy)
-        covered = cover(raw, picture, stored, self._policy, self._keys)
+        covered = cover(raw, picture, stored, self._policy, self._keys, human)
         return self._named(_processed(picture, covered, stored, 0.0, None), picture)
 
     def _named(self, done: Processed, picture: Picture) -> Processed:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from airflow_facefog.audit.regions import folder
 from airflow_facefog.core.records import Status
 from airflow_facefog.job.erased import blank_row
 from airflow_facefog.job.opening import make_item
@@ -139,7 +140,9 @@ class Files:
             yield Edit(key, json.dumps(body).encode())
 
     def _shared(self) -> Iterator[Edit]:
-        """Caches and lists that no single run owns."""
+        """Caches, reports and lists that no single run owns."""
+        for image_id in sorted(self.subject.image_ids):
+            yield from (Edit(key, None) for key in self.audit.list(folder(self.keys, image_id)))
         for key in self.audit.list("predictions/cache"):
             if key.rpartition("/")[2] in self.subject.image_ids:
                 yield Edit(key, None)

@@ -22,6 +22,7 @@ from airflow_facefog.job.gate import Row, Tables, collect
 from airflow_facefog.job.model import Attempt, Plan, RootOpener, open_root_plain
 from airflow_facefog.job.opening import open_plan
 from airflow_facefog.job.plan import ensure_sources, open_store
+from airflow_facefog.job.reported import refuse_unmet
 
 if TYPE_CHECKING:
     from airflow_facefog.audit.ledger import SealedRun
@@ -56,6 +57,8 @@ def finalise(
     ``max_quarantined``, or when a non-empty listing published nothing: then there is no manifest and no snapshot.
     Raises LedgerError when what was sealed or chained before is damaged.
     """
+    from airflow_facefog.publish.snapshots import is_committed
+
     frozen, audit = open_plan(plan, open_root, audit_conn_id)
     destination = open_store(frozen.destination, open_root)
     try:
@@ -63,6 +66,8 @@ def finalise(
     except GateError:
         _record_failure(frozen, audit, sql)
         raise
+    if not is_committed(destination, frozen.dataset, frozen.run_key, frozen.generation):
+        refuse_unmet(tables.images, tables.detections, audit, keys)
     if sql is None:
         tables = replace(tables, detections=None, intents=None)  # only SQL needs them from here on: most of the memory
     refuse_erased(tables.images, audit, keys)

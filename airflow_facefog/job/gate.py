@@ -18,12 +18,16 @@ from airflow_facefog.core.errors import GateError
 from airflow_facefog.core.records import Action, Reason, Status
 from airflow_facefog.job.erased import Erasures, without_erased
 from airflow_facefog.job.model import Attempt, Plan
+from airflow_facefog.job.reported import Reported, unmet, without_unmet
 
 if TYPE_CHECKING:
     from airflow_facefog.core.keys import KeyRing
     from airflow_facefog.publish.store import Store
 
 Row = dict[str, Any]
+
+BY_PEOPLE = (Reason.ERASED.value, Reason.REGIONS_MISSING.value)
+"""Why an image is not published although nothing went wrong: no sign of a bad run."""
 
 LOOK_ROWS = 2_000
 """Objects that one thread looks up in one go."""
@@ -61,6 +65,7 @@ def collect(plan: Plan, audit: Store, destination: Store, attempt: Attempt, keys
             f"{len(missing)} of {len(plan.batches)} batches have no commit; clear the failed batches, then this task",
         )  # fmt: skip
     tables = _without_erased(_read_tables(audit, found), Erasures(audit, keys))
+    tables = _without_unmet(tables, Reported(audit, keys))
     problem = gate(plan, tables.images) or _check_objects(tables.images, destination)
     if problem:
         _refuse(plan, audit, attempt, {"problem": problem}, problem)
@@ -78,8 +83,9 @@ def gate(plan: Plan, images: Any) -> str | None:
     unknown = set(counts) - {status.value for status in Status}
     if unknown:
         return f"{sum(counts[name] for name in unknown)} images have no known status; the run does not add up"
-    erased = _count(images["reason"]).get(Reason.ERASED.value, 0)  # refused for good reason: no sign of a bad run
-    bad = counts.get(Status.QUARANTINED.value, 0) + counts.get(Status.FAILED.value, 0) - erased
+    reasons = _count(images["reason"])
+    people = sum(reasons.get(reason, 0) for reason in BY_PEOPLE)
+    bad = counts.get(Status.QUARANTINED.value, 0) + counts.get(Status.FAILED.value, 0) - people
     if listed and bad == listed:
         return f"none of {listed} images could be published ({bad} quarantined or failed); look at their reasons in the audit"
     if bad > plan.policy.max_quarantined * listed:
@@ -150,6 +156,15 @@ def _without_erased(tables: Tables, erasures: Erasures) -> Tables:
     if not gone:
         return tables
     left = without_erased(tables, gone)
+    return replace(left, images=_sorted(left.images, "image_id", "source_ref"))
+
+
+def _without_unmet(tables: Tables, reported: Reported) -> Tables:
+    """Rows of pictures without what was reported about them since they were made count as failed."""
+    refs = unmet(tables.images, tables.detections, reported)
+    if not refs:
+        return tables
+    left = without_unmet(tables, refs)
     return replace(left, images=_sorted(left.images, "image_id", "source_ref"))
 
 

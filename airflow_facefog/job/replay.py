@@ -137,7 +137,8 @@ def _other_file(image: Row, new: FogPolicy) -> bool:
 def _detection(row: Row) -> Detection:
     polygon = None if row["polygon"] is None else tuple((x, y) for x, y in json.loads(row["polygon"]))
     box = (row["x1"], row["y1"], row["x2"], row["y2"])
-    return Detection(box, row["confidence"], row["class_name"], 0, polygon, row["detector"])
+    human = row["source"] == "human"
+    return Detection(box, row["confidence"], row["class_name"], 0, polygon, row["detector"], human)
 
 
 def _exact(image: Row, rows: Sequence[Row], old: FogPolicy, new: FogPolicy) -> tuple[Counts, bool]:

@@ -105,6 +105,7 @@ class Rows:
             method=decision.method and decision.method.value, params_hash=decision.params_hash,
             fx1=fx1, fy1=fy1, fx2=fx2, fy2=fy2,
             irreversible=None if decision.irreversible is None else int(decision.irreversible),
+            source="human" if decision.human else "model",
         )  # fmt: skip
 
     def _short(

@@ -11,6 +11,7 @@ from airflow_facefog.core.predictions import open_prediction
 from airflow_facefog.core.raw import RawImage, sealed
 from airflow_facefog.core.records import Reason, Status
 from airflow_facefog.job.erased import Erasures
+from airflow_facefog.job.reported import Reported
 from airflow_facefog.job.rows import Result, Rows
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ class Worker:
 
     def __init__(
         self, plan: Plan, keys: KeyRing, source: Source, engine: Engine, rows: Rows, done: DoneIndex,
-        cache: PredictionCache, erasures: Erasures, *, killers: frozenset[str] = frozenset(),
+        cache: PredictionCache, erasures: Erasures, reported: Reported, *, killers: frozenset[str] = frozenset(),
         before: Callable[[str], None] | None = None,
         predictions: Mapping[str, bytes] | None = None,
     ) -> None:  # fmt: skip
@@ -43,6 +44,7 @@ class Worker:
         self._done = done
         self._cache = cache
         self._erasures = erasures
+        self._reported = reported
         self._killers = killers
         self._before = before
         self._predictions = predictions or {}
@@ -72,19 +74,20 @@ class Worker:
             raise ImageError(Reason.CRASHED, "an earlier attempt died on this image")
         if self._before is not None:
             self._before(item.source_ref)
-        processed = self._engine.process(raw, self._stored(item, raw))
+        processed = self._engine.process(raw, self._stored(item, raw), self._reported.find(raw.image_id))
         if processed.seen is not None:
             self._cache.keep(raw.image_id, processed.width, processed.height, processed.seen)
         return self._rows.processed(item, raw.image_id, read_ms, processed)
 
     def _known(self, item: Item, image_id: str, read_ms: float) -> Result | None:
         """Skipped, refused before, or None. Only the item itself counts as done, also in the content layout: what another
-        item with equal bytes once published is not this item's row, and leaves the table with that other item."""
+        item with equal bytes once published is not this item's row, and leaves the table with that other item. A picture
+        with reported regions is never done: whether an output covers them all is not looked up but made so again."""
         plan = self._plan
         if image_id in self._erasures:
             return self._rows.erased(item, read_ms)
         hit = self._done.find(plan.recipe_hash, image_id, item.source_ref)
-        if hit is not None:
+        if hit is not None and image_id not in self._reported:
             return self._rows.known(item, image_id, read_ms, {"done_run_key": hit.run_key})
         if not plan.retry_quarantined and self._done.quarantined(plan.recipe_hash, image_id):
             if plan.policy.on_bad_image == "fail":  # decided anew: it is no part of the recipe

@@ -21,7 +21,7 @@ def least_coverage(decided: Decided, policy: FogPolicy, height: int, width: int)
 
 
 def _covered_share(decision: Decision, policy: FogPolicy, height: int, width: int) -> float:
-    rule = policy.rule_for(decision.class_name)
+    rule = policy.rule_for(decision.class_name) or (policy.other_rule if decision.human else None)
     if decision.action is not Action.FOGGED:
         return 1.0 if rule is None or decision.confidence < rule.min_confidence else 0.0
     if rule is None or decision.region is None or decision.margin_box is None:
