@@ -24,22 +24,22 @@ class AuditCheckOperator(BaseOperator):
 
     :param audit: folder or URI of the audit (templated); checks that read plans or signatures need it.
     :param audit_conn_id: connection that opens it.
-    :param sql_conn_id: SQL connection of the audit's database, asked instead of the Parquet parts.
+    :param audit_sql_conn_id: SQL connection of the audit's database, asked instead of the Parquet parts.
     :param checks: names; none asks the standard ones.
     :param options: limits by name: max_age_h, max_quarantined, history, min_history, sigmas (templated).
     """
 
-    template_fields: Sequence[str] = ("audit", "audit_conn_id", "sql_conn_id", "checks", "options")
+    template_fields: Sequence[str] = ("audit", "audit_conn_id", "audit_sql_conn_id", "checks", "options")
     ui_color = "#cfe3d6"
 
     def __init__(
-        self, *, audit: str | None = None, audit_conn_id: str | None = None, sql_conn_id: str | None = None,
+        self, *, audit: str | None = None, audit_conn_id: str | None = None, audit_sql_conn_id: str | None = None,
         checks: Sequence[str] = (), options: Mapping[str, Any] | None = None, **kwargs: Any,
     ) -> None:  # fmt: skip
         super().__init__(**kwargs)
         self.audit = audit
         self.audit_conn_id = audit_conn_id
-        self.sql_conn_id = sql_conn_id
+        self.audit_sql_conn_id = audit_sql_conn_id
         self.checks = checks
         self.options = options or {}
 
@@ -54,7 +54,7 @@ class AuditCheckOperator(BaseOperator):
         where = place(self.audit) if self.audit else None
         if where is not None:
             where = replace(where, conn_id=self.audit_conn_id or where.conn_id)
-        sink = sql_sink(self.sql_conn_id)
+        sink = sql_sink(self.audit_sql_conn_id)
         with open_audit(where, sink.engine if sink else None, open_root=open_root) as opened:
             result = check_audit(opened, self.checks, options)
         for one in result["checks"]:

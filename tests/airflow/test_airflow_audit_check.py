@@ -106,7 +106,7 @@ def test_it_fails_with_the_names_of_what_failed(
     recorded: Path, sql: str, by_sql: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Airflow does not retry it; the rows are in the log, and no object's name is in the exception."""
-    place = {"sql_conn_id": sql} if by_sql else {"audit": str(recorded / "audit")}
+    place = {"audit_sql_conn_id": sql} if by_sql else {"audit": str(recorded / "audit")}
     with caplog.at_level(logging.INFO), pytest.raises(AirflowFailException, match="quarantine-rate") as caught:
         check(**place, checks=["quarantine-rate", "counts-add-up"])
     assert "counts-add-up" not in str(caught.value)
@@ -130,11 +130,17 @@ def test_wrong_settings_fail_at_once(recorded: Path, given: dict[str, Any], word
 def test_signatures_need_the_parquet_audit(recorded: Path, sql: str) -> None:
     """With a database alone the check is refused; with both it is answered."""
     with pytest.raises(AirflowFailException, match="Parquet"):
-        check(sql_conn_id=sql, checks=["all-signed"])
+        check(audit_sql_conn_id=sql, checks=["all-signed"])
     with pytest.raises(AirflowFailException, match="does not hold: all-signed"):
-        check(sql_conn_id=sql, audit=str(recorded / "audit"), checks=["all-signed"])
+        check(audit_sql_conn_id=sql, audit=str(recorded / "audit"), checks=["all-signed"])
 
 
 def test_its_fields_are_templated() -> None:
     """Place, connections, names and limits may be rendered."""
-    assert set(AuditCheckOperator.template_fields) == {"audit", "audit_conn_id", "sql_conn_id", "checks", "options"}
+    assert set(AuditCheckOperator.template_fields) == {
+        "audit",
+        "audit_conn_id",
+        "audit_sql_conn_id",
+        "checks",
+        "options",
+    }
