@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
-from airflow_facefog.audit.sealed import LedgerError
-
 Pair = Callable[[str, Any], str]
 """Column and value → ``"column":value`` in the code's JSON."""
 
@@ -35,60 +33,38 @@ class Encoded:
     at: Any
 
 
-def encode(
-    table: Any, kinds: Mapping[str, str], fixed: Sequence[str], pair: Pair,
-    before: Sequence[tuple[str, str, Any]] = (),
-) -> Encoded:  # fmt: skip
-    """Rows of a ``pyarrow.Table``: ``before`` (name, numpy type, values), the code and the ``fixed`` columns.
+class Rows:
+    """The rows of a ``pyarrow.Table``, some at a time; ``kinds``: type in the schema of each column that is hashed.
 
-    ``kinds``: type in the schema of each column that is hashed.
+    Codes are made once for all rows: few of them differ.
     """
-    import numpy as np
 
-    columns = {name: one_chunk(table[name]) for name in sorted(kinds)}
-    dtype = [(name, kind) for name, kind, _ in before] + [(CODE, "V32")]
-    dtype += [(name, "<f8" if kinds.get(name) == "float" else "<i8") for name in fixed]
-    rows = np.empty(table.num_rows, dtype)
-    for name, _, values in before:
-        rows[name] = values
-    rows[CODE] = _codes(columns, frozenset(fixed), table.num_rows, pair)
-    texts = []
-    for name in fixed:
-        if name not in columns:
-            rows[name] = 0
-        elif kinds[name] in ("integer", "flag", "float"):
-            rows[name] = numbers(columns[name])
-        else:
-            texts.append(_text(columns[name]))
-            rows[name] = np.diff(_offsets(texts[-1]))
-    return Encoded(rows, *_joined(texts, table.num_rows))
+    def __init__(self, table: Any, kinds: Mapping[str, str], fixed: Sequence[str], pair: Pair) -> None:
+        self._columns = {name: one_chunk(table[name]) for name in sorted(kinds)}
+        self._kinds, self._fixed = kinds, fixed
+        self._codes, self._numbers = _codes(self._columns, frozenset(fixed), table.num_rows, pair)
 
+    def encode(self, start: int, stop: int, before: Sequence[tuple[str, str, Any]] = ()) -> Encoded:
+        """Rows from ``start`` to ``stop``: ``before`` (name, numpy type, values), the code, the ``fixed`` columns."""
+        import numpy as np
 
-def match(images: Any, detections: Any, shared: Sequence[str]) -> tuple[Any, Any]:
-    """Detections in the order of their images and ``det_idx``, and where each image's start (int64, images + 1).
-
-    Raises LedgerError when one has no image, or differs from it in a ``shared`` column.
-    """
-    import numpy as np
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    refs = _coded(one_chunk(detections["source_ref"]))
-    found = pc.index_in(refs.dictionary, value_set=_text(one_chunk(images["source_ref"])))
-    codes = refs.indices.fill_null(-1).to_numpy(zero_copy_only=False)
-    position = np.append(found.fill_null(-1).to_numpy(zero_copy_only=False), -1).astype(np.int64)[codes]
-    if np.any(position < 0):
-        raise LedgerError("a detection belongs to no image of its run; the parts of this run do not fit together")
-    for name in shared:
-        if name != "source_ref" and not _same(images[name], detections[name], codes, found):
-            raise LedgerError(f"a detection says another {name} than its image; the parts of this run were mixed up")
-    rank = numbers(one_chunk(detections["det_idx"]))
-    step = np.diff(position)
-    if np.any(step < 0) or np.any((step == 0) & (np.diff(rank) < 0)):
-        order = np.lexsort((rank, position))
-        detections, position = detections.take(pa.array(order)), position[order]
-    counts = np.bincount(position, minlength=images.num_rows)
-    return detections, np.concatenate(([0], np.cumsum(counts))).astype(np.int64)
+        dtype = [(name, kind) for name, kind, _ in before] + [(CODE, "V32")]
+        dtype += [(name, "<f8" if self._kinds.get(name) == "float" else "<i8") for name in self._fixed]
+        rows = np.empty(stop - start, dtype)
+        for name, _, values in before:
+            rows[name] = values
+        rows[CODE] = self._codes.take(self._numbers[start:stop])
+        texts = []
+        for name in self._fixed:
+            column = self._columns[name].slice(start, stop - start) if name in self._columns else None
+            if column is None or column.null_count == len(column):
+                rows[name] = 0
+            elif self._kinds[name] in ("integer", "flag", "float"):
+                rows[name] = numbers(column)
+            else:
+                texts.append(large_text(column))
+                rows[name] = _lengths(texts[-1])
+        return Encoded(rows, *_joined(texts, stop - start))
 
 
 def numbers(column: Any) -> Any:
@@ -113,29 +89,8 @@ def one_chunk(column: Any) -> Any:
     return column.chunk(0) if column.num_chunks == 1 else column.unify_dictionaries().combine_chunks()
 
 
-def _same(image: Any, detection: Any, codes: Any, found: Any) -> bool:
-    """Whether each detection's value is that of its image. ``codes``: number of its source_ref; ``found``: its image."""
-    import numpy as np
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    mine = _coded(one_chunk(detection))
-    if mine.null_count:
-        return False
-    one = np.zeros(len(found), np.int64)
-    if len(mine.dictionary) > 1:
-        numbered = mine.indices.to_numpy(zero_copy_only=False)
-        one[codes] = numbered
-        if not np.array_equal(one[codes], numbered):  # two detections of one image differ
-            return False
-    used = pa.array(np.bincount(codes, minlength=len(found)) > 0)
-    theirs = _plain(one_chunk(image)).take(found.filter(used))
-    equal = pc.equal(mine.dictionary.take(pa.array(one).filter(used)), theirs)
-    return not equal.null_count and bool(pc.all(equal).as_py() is not False)
-
-
-def _codes(columns: Mapping[str, Any], fixed: frozenset[str], n_rows: int, pair: Pair) -> Any:
-    """The code of each row: rows are numbered by what their code depends on, and each number is hashed once."""
+def _codes(columns: Mapping[str, Any], fixed: frozenset[str], n_rows: int, pair: Pair) -> tuple[Any, Any]:
+    """The distinct codes, and for each row which one it has: each combination of what codes depend on is hashed once."""
     import numpy as np
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -154,7 +109,7 @@ def _codes(columns: Mapping[str, Any], fixed: frozenset[str], n_rows: int, pair:
     pairs = [_pairs(name, column.take(rows), name in fixed, pair) for name, column in columns.items()]
     comma = pa.scalar(",", pa.large_string())
     texts = pc.binary_join_element_wise(*pairs, comma, null_handling="skip").cast(pa.large_binary()).to_pylist()
-    return np.frombuffer(b"".join(sha256(b"{%b}" % text).digest() for text in texts), "V32")[number]
+    return np.frombuffer(b"".join(sha256(b"{%b}" % text).digest() for text in texts), "V32"), number
 
 
 def _pairs(name: str, column: Any, is_fixed: bool, pair: Pair) -> Any:
@@ -164,7 +119,7 @@ def _pairs(name: str, column: Any, is_fixed: bool, pair: Pair) -> Any:
 
     if is_fixed:
         return pc.if_else(column.is_valid(), pa.scalar(pair(name, True), pa.large_string()), None)
-    coded = _coded(_plain(column))
+    coded = coded_text(plain_values(column))
     return pa.array([pair(name, value) for value in coded.dictionary.to_pylist()], pa.large_string()).take(
         coded.indices
     )
@@ -191,7 +146,7 @@ def _distinctions(columns: Mapping[str, Any], fixed: frozenset[str]) -> Iterator
             part, count = _values(column)
             if count > 1:
                 yield part, count
-        elif column.null_count:
+        elif 0 < column.null_count < len(column):
             there = column.is_valid()
             if not any(map(there.equals, seen)):
                 seen.append(there)
@@ -199,43 +154,56 @@ def _distinctions(columns: Mapping[str, Any], fixed: frozenset[str]) -> Iterator
 
 
 def _values(column: Any) -> tuple[Any, int]:
-    coded = _coded(column)
+    """Numbers below a count, equal for equal values. Small integers and what never changes are not looked up."""
+    import numpy as np
+    import pyarrow as pa
+
+    numeric = pa.types.is_integer(column.type) or pa.types.is_floating(column.type)
+    if numeric and len(column) and not column.null_count:
+        values = column.to_numpy(zero_copy_only=False)
+        if np.all(values == values[0]):
+            return values, 1
+        least, most = values.min(), values.max()
+        if values.dtype.kind == "i" and int(most) - int(least) < SMALL:
+            return values.astype(np.int64) - int(least), int(most) - int(least) + 1
+    coded = coded_text(column)
     count = len(coded.dictionary)
     if coded.null_count == 0:
         return coded.indices.to_numpy(zero_copy_only=False), count
     return coded.indices.fill_null(count).to_numpy(zero_copy_only=False), count + 1
 
 
-def _coded(column: Any) -> Any:
+def coded_text(column: Any) -> Any:
+    """A column as codes into a dictionary; text with 64-bit offsets."""
     import pyarrow as pa
 
-    coded = column if pa.types.is_dictionary(column.type) else _plain(column).dictionary_encode()
+    coded = column if pa.types.is_dictionary(column.type) else plain_values(column).dictionary_encode()
     if pa.types.is_string(coded.dictionary.type):
-        coded = pa.DictionaryArray.from_arrays(coded.indices.cast(pa.int64()), _text(coded.dictionary))
+        coded = pa.DictionaryArray.from_arrays(coded.indices, large_text(coded.dictionary))
     return coded
 
 
-def _plain(column: Any) -> Any:
+def plain_values(column: Any) -> Any:
+    """A column without a dictionary; text with 64-bit offsets."""
     import pyarrow as pa
 
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
-    return _text(column) if pa.types.is_string(column.type) else column
+    return large_text(column) if pa.types.is_string(column.type) else column
 
 
-def _text(column: Any) -> Any:
+def large_text(column: Any) -> Any:
+    """Text with 64-bit offsets."""
     import pyarrow as pa
 
     return column.cast(pa.large_string())
 
 
-def _offsets(text: Any) -> Any:
-    """Where the texts of a ``large_string`` array start, and where the last ends; no text: of length 0."""
-    import numpy as np
+def _lengths(text: Any) -> Any:
+    """Bytes of each text; no text: 0."""
     import pyarrow.compute as pc
 
-    lengths = pc.binary_length(text).fill_null(0).to_numpy(zero_copy_only=False)
-    return np.concatenate(([0], np.cumsum(lengths))).astype(np.int64)
+    return pc.binary_length(text).fill_null(0).to_numpy(zero_copy_only=False)
 
 
 def _joined(texts: Sequence[Any], n_rows: int) -> tuple[bytes, Any]:

@@ -40,22 +40,20 @@ LEFT_OUT = ("leaf_idx",)
 
 FIXED: Mapping[str, tuple[str, ...]] = {
     IMAGE.name: (
-        "detect_floor", "duplicate_of", "generation", "height", "image_id", "irreversible", "n_detections", "n_dropped",
-        "n_fogged", "orientation_applied", "output_bytes", "output_sha256", "output_uri", "outside_psnr", "pixel_id",
-        "refogged", "source_etag", "source_ref", "t_detect_ms", "t_fog_ms", "t_read_ms", "t_write_ms", "try_number",
-        "verify_coverage", "verify_worst_score", "width",
+        "detect_floor", "duplicate_of", "height", "image_id", "n_detections", "n_dropped", "n_fogged", "output_bytes",
+        "output_sha256", "output_uri", "outside_psnr", "pixel_id", "source_etag", "source_group", "source_ref",
+        "t_detect_ms", "t_fog_ms", "t_read_ms", "t_write_ms", "verify_coverage", "verify_worst_score", "width",
     ),
-    DETECTION.name: (
-        "confidence", "det_idx", "fx1", "fx2", "fy1", "fy2", "irreversible", "n_members", "polygon", "threshold",
-        "x1", "x2", "y1", "y2",
-    ),
+    DETECTION.name: ("confidence", "fx1", "fx2", "fy1", "fy2", "polygon", "threshold", "x1", "x2", "y1", "y2"),
 }  # fmt: skip
-"""Numbers, and text that hardly repeats. Frozen with the format: columns that come later go into the code."""
+"""Numbers that differ from row to row, and such text; few other values make few codes, so that rows stay short.
+
+Frozen with the format: columns that come later go into the code."""
 
 EXACT = 2**53
 """From here on, JSON numbers are not exact: such values stand as text."""
 
-AT_ONCE = 16_384
+AT_ONCE = 4_096
 """Images whose rows are encoded at the same time: enough to forget the cost of a call, few enough to stay in small memory."""
 
 NAN = struct.pack("<d", math.nan)
@@ -71,23 +69,22 @@ def make_leaves(images: Any, detections: Any, salts: bytes) -> bytes:
     """
     import numpy as np
 
-    from airflow_facefog.audit.leaf_rows import encode, match
+    from airflow_facefog.audit.leaf_match import match
+    from airflow_facefog.audit.leaf_rows import Rows
 
     if len(salts) != SALT * images.num_rows:
         raise ValueError(f"{len(salts)} bytes of salts for {images.num_rows} images; each takes {SALT}")
     detections, starts = match(images, detections, SHARED)
-    kinds = _kinds(IMAGE, images.column_names, LEFT_OUT), _kinds(DETECTION, detections.column_names, SHARED)
+    heads = Rows(images, _kinds(IMAGE, images.column_names, LEFT_OUT), FIXED[IMAGE.name], _pair)
+    rows = Rows(detections, _kinds(DETECTION, detections.column_names, SHARED), FIXED[DETECTION.name], _pair)
     found = []
     for first in range(0, images.num_rows, AT_ONCE):
         own = starts[first : first + AT_ONCE + 1]
-        before = [
-            ("prefix", "u1", 0),
-            ("salt", "V16", np.frombuffer(salts, "V16")[first : first + AT_ONCE]),
-            ("count", "<i8", np.diff(own)),
-        ]
-        heads = encode(images.slice(first, AT_ONCE), kinds[0], FIXED[IMAGE.name], _pair, before)
-        rows = encode(detections.slice(own[0], own[-1] - own[0]), kinds[1], FIXED[DETECTION.name], _pair)
-        found.append(_hash(heads, rows, (own - own[0]).tolist()))
+        last = first + len(own) - 1
+        salt = np.frombuffer(salts, "V16")[first:last]
+        before = [("prefix", "u1", 0), ("salt", "V16", salt), ("count", "<i8", np.diff(own))]
+        encoded = heads.encode(first, last, before), rows.encode(own[0], own[-1])
+        found.append(_hash(*encoded, (own - own[0]).tolist()))
     return b"".join(found)
 
 

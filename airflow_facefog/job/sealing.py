@@ -163,10 +163,11 @@ def _tidy(audit: Store, run: SealedRun) -> None:
 
 
 def _numbered(images: Any) -> Any:
+    import numpy as np
     import pyarrow as pa
 
     index = images.schema.get_field_index("leaf_idx")
-    return images.set_column(index, images.schema.field(index), pa.array(range(images.num_rows), pa.int64()))
+    return images.set_column(index, images.schema.field(index), pa.array(np.arange(images.num_rows, dtype=np.int64)))
 
 
 def _write_parts(plan: Plan, audit: Store, tables: Tables, salts: bytes, leaves: bytes) -> Parts:

@@ -285,4 +285,4 @@ def test_salts_must_fit() -> None:
         leaves.leaf_of(image(), [], SALTS[:15])
 
 
-KNOWN = "e15fdbddd1cdc4572276563bd3b11cc7962857fff90bca96086db686894d1b6e"
+KNOWN = "18c254531844e71b4473d4ee64c9b5c6459e0e126c3147e95d4d17bf3973ac2c"
