@@ -36,6 +36,9 @@ ROWS = 20_000
 UNNAMED = ("output_key", "run_key", "generation")
 """Not told in a difference: object names may hold source names, and the run is told anyway."""
 
+NOT_SEALED = ("failed", "running")
+"""Status of a run that has its own row alone."""
+
 HERE_ONLY = ("manifest_uri",)
 """Columns of the run row that depend on where the audit lies."""
 
@@ -60,15 +63,15 @@ class WrongTypeError(Exception):
 def differences(audit: Objects, ledger: Ledger, sink: SqlSink) -> list[Difference]:
     """Compare all sealed runs; empty means that SQL = Parquet.
 
-    Rows of runs that were not sealed are not compared, nor sources and egress, which have a life of their own; rows
-    without any run row, and runs that only SQL calls sealed, are differences. Reads only. Raises LedgerError for a part
-    that is not what the audit names, ConfigurationError for another schema version, StoreError.
+    Sources and egress have a life of their own and are not compared. A failed run has its own row alone: rows of a run that
+    was not sealed, and runs that only SQL calls sealed, are differences. Reads only. Raises LedgerError for a part that is
+    not what the audit names, ConfigurationError for another schema version, StoreError.
     """
     with sink.reading() as connection:
         if not require_current(connection):
             return [_missing(run) for run in ledger.runs]
         found = [one for run in ledger.runs for one in _compare_run(audit, run, connection)]
-        return found + _unknown_runs(ledger, connection) + _orphans(connection)
+        return found + _unsealed(ledger, connection)
 
 
 def _missing(run: SealedRun) -> Difference:
@@ -222,31 +225,22 @@ def _count(connection: Connection, table: Table, run: SealedRun) -> int:
     return int(connection.execute(statement, {"run_key": run.run_key, "generation": run.generation}).scalar() or 0)
 
 
-def _unknown_runs(ledger: Ledger, connection: Connection) -> list[Difference]:
+def _unsealed(ledger: Ledger, connection: Connection) -> list[Difference]:
+    """Runs that only SQL calls sealed, and rows of runs that have none: there is nothing that they could be equal to."""
     import sqlalchemy as sa
 
     sealed = {(run.run_key, run.generation) for run in ledger.runs}
-    statement = f"SELECT run_key, generation, status FROM {RUN.name} WHERE status NOT IN ('failed', 'running')"  # noqa: S608
-    rows = connection.execute(sa.text(statement)).all()
-    return [
-        Difference(
-            row.run_key, row.generation, RUN.name, f"SQL has the run as {row.status!r}; the audit has no such run"
-        )
-        for row in rows
-        if (row.run_key, row.generation) not in sealed
-    ]
-
-
-def _orphans(connection: Connection) -> list[Difference]:
-    import sqlalchemy as sa
-
-    found = []
-    for table in (IMAGE, DETECTION, INTENT):
-        statement = sa.text(
-            f"SELECT t.run_key, t.generation, count(*) AS n FROM {table.name} t LEFT JOIN {RUN.name} r "  # noqa: S608
-            "ON r.run_key = t.run_key AND r.generation = t.generation "
-            "WHERE r.run_key IS NULL GROUP BY t.run_key, t.generation ORDER BY 1, 2"
-        )
-        for row in connection.execute(statement).all():
-            found.append(Difference(row.run_key, row.generation, table.name, f"{row.n} rows without a run row in SQL"))
+    rows = connection.execute(sa.text(f"SELECT run_key, generation, status FROM {RUN.name}")).all()  # noqa: S608
+    there = {(row.run_key, row.generation): str(row.status) for row in rows}
+    claimed = {run for run, status in there.items() if status not in NOT_SEALED} - sealed
+    said = "SQL has the run as {!r}; the audit has no such run"
+    found = [Difference(*run, RUN.name, said.format(there[run])) for run in there if run in claimed]
+    for table in (IMAGE, DETECTION, INTENT, ERASURE):
+        counted = f"SELECT run_key, generation, count(*) AS n FROM {table.name} GROUP BY 1, 2 ORDER BY 1, 2"  # noqa: S608
+        for row in connection.execute(sa.text(counted)).all():
+            run = (row.run_key, row.generation)
+            if run not in there:
+                found.append(Difference(*run, table.name, f"{row.n} rows without a run row in SQL"))
+            elif run not in sealed | claimed:
+                found.append(Difference(*run, table.name, f"{row.n} rows of a run that was never sealed"))
     return found

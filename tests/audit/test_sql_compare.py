@@ -89,6 +89,24 @@ def test_missing_extra_and_orphaned_runs_are_named(audit, full):
     ]
 
 
+def test_a_failed_run_is_no_place_for_rows(audit, full):
+    """Rows beside a failed run's row would be in every report and in no part: images, detections and erasures are named."""
+    full.write_run(run_row("refused", status="failed"), [], [])
+    assert differences(audit, ledger(audit), full) == []
+    for table in ("facefog_image", "facefog_detection"):
+        execute(full, f"UPDATE {table} SET run_key = 'refused' WHERE run_key = 'r1' AND source_ref = 's7'")
+    execute(full, "INSERT INTO facefog_erasure (request_id, run_key, generation, part, reason, rows_removed, old_sha256, seq, "
+                  "at) VALUES ('q', 'refused', 0, 'image', 'erasure', 1, 'x', 1, 'now')")  # fmt: skip
+    found = {(one.run_key, one.table): one.detail for one in differences(audit, ledger(audit), full)}
+    assert found[("refused", "facefog_image")] == "1 rows of a run that was never sealed"
+    assert {table for run, table in found if run == "refused"} == {
+        "facefog_image",
+        "facefog_detection",
+        "facefog_erasure",
+    }
+    assert {table for run, table in found if run == "r1"} == {"facefog_image", "facefog_detection"}
+
+
 def test_a_value_of_another_type_is_named_by_its_column(audit, tmp_path):
     """SQLite lets a text stand in a column of numbers."""
     from airflow_facefog.audit.sql import SqlSink
