@@ -247,7 +247,7 @@ def test_a_run_that_publishes_meanwhile_is_not_foreign(fresh: World, monkeypatch
     assert counts(report)["proven"] == 7
 
 
-@pytest.mark.parametrize(("gone", "classes"), [("image", {"orphan", "tampered"}), ("detection", {"orphan"})])
+@pytest.mark.parametrize(("gone", "classes"), [("image", {"orphan"}), ("detection", {"orphan"})])
 def test_expired_parts_prove_nothing(
     world: World, monkeypatch: pytest.MonkeyPatch, gone: str, classes: set[str]
 ) -> None:

@@ -91,11 +91,14 @@ class Expected:
     def _match(self, known: Known, item: Shown, keys: list[str], digests: Digests) -> None:
         rows = known.outputs.find(digests)
         same = known.keys.take(np.maximum(rows, 0)).to_pylist() if len(known) else [None] * len(keys)
+        untold = any(
+            run.expired for run in known.runs
+        )  # then what nobody recorded may have been published: it is an orphan
         for at, (key, here) in enumerate(zip(keys, same, strict=True)):
             if rows[at] >= 0 and key != here:  # equal bytes under another name
                 others = [row for row in known.outputs.find_all(digests[at]) if known.key_of(row) == key]
                 rows[at] = others[0] if others else -1
-            if rows[at] < 0 or not known.vouched[rows[at]]:
+            if not (untold if rows[at] < 0 else known.vouched[rows[at]]):
                 self.strangers.append((item, key))
         self.rows = np.concatenate([self.rows, rows[rows >= 0]])
 
