@@ -152,6 +152,9 @@ def expire(
     refusals: Annotated[Days, typer.Option(min=0, help="Lists of refused images: those are looked at again.")] = None,
     predictions: Annotated[Days, typer.Option(min=0, help="Cached predictions that no younger run met.")] = None,
     unfinished: Annotated[bool, typer.Option("--unfinished", help="--work takes runs that never finished too.")] = False,
+    published: Annotated[
+        bool, typer.Option("--published", help="--images takes rows of pictures that a dataset still shows too.")
+    ] = False,
     actor: Actor = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Count; change nothing.")] = False,
     sql: Sql = None, signing_key: Signing = None, as_json: Json = False,
@@ -163,7 +166,7 @@ def expire(
     from airflow_facefog.job.expire import Retention, expire_audit
 
     place = Place.parse(audit)
-    keep = Retention(sources, work, detections, images, refusals, predictions, unfinished)
+    keep = Retention(sources, work, detections, images, refusals, predictions, unfinished, published)
     result = expire_audit(
         place, keep, signer=_signer(place, signing_key), sql=_sink(place, sql), actor=actor, dry_run=dry_run
     )

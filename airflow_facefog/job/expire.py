@@ -24,6 +24,7 @@ from airflow_facefog.job.erase_files import Edit, apply
 from airflow_facefog.job.model import Place, RootOpener, open_root_plain
 from airflow_facefog.job.plan import SOURCE_RETENTION_DAYS, open_store
 from airflow_facefog.job.runs import RunPlace, run_places
+from airflow_facefog.job.shown import shown_homes
 from airflow_facefog.job.trace_rows import is_in
 
 if TYPE_CHECKING:
@@ -46,7 +47,8 @@ class Retention:
     """Days to keep each level, counted from the end of the run; None keeps it for good.
 
     ``sources`` None means what each row says (``expires_at``). ``unfinished`` takes the work of runs that are not sealed
-    too: they can not be finished then.
+    too: they can not be finished then. ``published`` takes image rows of pictures that a dataset still shows, too: what is
+    published has no record then, and ``prove`` says so.
     """
 
     sources: float | None = None
@@ -56,6 +58,7 @@ class Retention:
     refusals: float | None = None
     predictions: float | None = None
     unfinished: bool = False
+    published: bool = False
 
     @property
     def of_work(self) -> float | None:
@@ -73,7 +76,7 @@ def expire_audit(
     sql: SqlSink | None = None, actor: str | None = None, dry_run: bool = False, now: datetime | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Apply a retention to an audit. Returns counts: {"sources", "work", "refusals", "predictions", "temporary", "parts",
-    "rows", "runs", "sql_rows", "from_the_future", "unfinished_erasures", "dry_run"}.
+    "rows", "runs", "kept_published", "sql_rows", "from_the_future", "unfinished_erasures", "dry_run"}.
 
     Raises ConfigurationError (a signed audit without a signing key), LedgerError (the chain is damaged), StoreError.
     """
@@ -82,8 +85,9 @@ def expire_audit(
 
     store = open_store(audit, open_root)
     ledger = open_ledger(store)
-    ages = measure(ledger, run_places(store, ledger), now or datetime.now(UTC))
-    expiry = _Expiry(store, ledger, run_places(store, ledger), ages, retention)
+    places = run_places(store, ledger)
+    ages = measure(ledger, places, now or datetime.now(UTC))
+    expiry = _Expiry(store, ledger, places, ages, retention, _kept(ledger, places, ages, retention, open_root))
     total: Counter[str] = Counter(dict.fromkeys(("sources", "work", "refusals", "predictions", "parts", "rows"), 0))
     due = list(expiry.parts())
     if due and not dry_run:
@@ -99,26 +103,40 @@ def expire_audit(
         if not dry_run:
             _amend(store, cursor, run, names, actor, signer)
     result = {**total, "temporary": _temporary(store, ages.now, dry_run=dry_run), "runs": len(due)}
+    result["kept_published"] = len(expiry.shown)
     if not dry_run:
         result["sql_rows"] = _finish(store, expiry, sql)
     late = sum(since > ages.now for since in ages.since.values())
     return {**result, "from_the_future": late, "unfinished_erasures": unfinished(store), "dry_run": dry_run}
 
 
+def _kept(
+    ledger: Ledger, places: dict[str, RunPlace], ages: Ages, keep: Retention, open_root: RootOpener
+) -> frozenset[str]:  # fmt: skip
+    """Runs whose image rows are old enough to go, and stay because a dataset shows what they published."""
+    old = {run.home for run in ledger.runs if "image" in run.parts and ages.older(run.home, keep.images)}
+    if not old or keep.published:
+        return frozenset()
+    datasets = {(places[home].destination.uri, places[home].dataset) for home in old}
+    asked = [place for place in places.values() if (place.destination.uri, place.dataset) in datasets]
+    return shown_homes(asked, open_root) & old
+
+
 @dataclass(frozen=True, slots=True)
 class _Expiry:
-    """What is due now."""
+    """What is due now. ``shown``: runs whose image rows stay although they are old."""
 
     store: Store
     ledger: Ledger
     places: dict[str, RunPlace]
     ages: Ages
     keep: Retention
+    shown: frozenset[str]
 
     def parts(self) -> Iterator[tuple[SealedRun, tuple[str, ...]]]:
         """Sealed runs and those of their parts that go."""
         for run in self.ledger.runs:
-            images = self.ages.older(run.home, self.keep.images)
+            images = self.ages.older(run.home, self.keep.images) and run.home not in self.shown
             names = IMAGES if images else DETECTIONS if self.ages.older(run.home, self.keep.detections) else ()
             found = tuple(name for name in names if name in run.parts)
             if found:

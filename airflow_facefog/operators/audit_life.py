@@ -28,6 +28,7 @@ class ExpireAuditOperator(BaseOperator):
     :param audit: folder or URI of the audit (templated).
     :param work: days to keep what sealed runs left behind: names, rows of attempts, predictions.
     :param unfinished: take the work of runs that never finished too.
+    :param published: let image rows go whose pictures a dataset still shows.
     :param audit_conn_id: connection that opens the audit.
     :param signing_conn_id: connection of the signing key; needed when parts go and the audit is signed.
     :param audit_sql_conn_id: SQL audit that follows.
@@ -40,7 +41,7 @@ class ExpireAuditOperator(BaseOperator):
     def __init__(
         self, *, audit: str, sources: float | None = None, work: float | None = None, detections: float | None = None,
         images: float | None = None, refusals: float | None = None, predictions: float | None = None,
-        unfinished: bool = False, dry_run: bool = False, audit_conn_id: str | None = None,
+        unfinished: bool = False, published: bool = False, dry_run: bool = False, audit_conn_id: str | None = None,
         signing_conn_id: str | None = None, audit_sql_conn_id: str | None = None, actor: str | None = None, **kwargs: Any,
     ) -> None:  # fmt: skip
         super().__init__(**kwargs)
@@ -50,6 +51,7 @@ class ExpireAuditOperator(BaseOperator):
             "predictions": predictions,
         }  # fmt: skip
         self.unfinished = unfinished
+        self.published = published
         self.dry = dry_run
         self.audit_conn_id = audit_conn_id
         self.signing_conn_id = signing_conn_id
@@ -63,7 +65,7 @@ class ExpireAuditOperator(BaseOperator):
         from airflow_facefog.hooks.keys import signing_key
         from airflow_facefog.job.expire import Retention, expire_audit
 
-        keep = Retention(**self.days, unfinished=self.unfinished)
+        keep = Retention(**self.days, unfinished=self.unfinished, published=self.published)
         return expire_audit(
             _audit(self.audit, self.audit_conn_id), keep, open_root=open_root, signer=signing_key(self.signing_conn_id),
             sql=sql_sink(self.audit_sql_conn_id), actor=self.actor, dry_run=self.dry,

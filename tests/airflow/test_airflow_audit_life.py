@@ -82,7 +82,13 @@ def test_a_nightly_dag_expires(published: Lake, run_dag: Callable[..., Any], ses
     """Everything is too old here; the chain says so and still verifies."""
     with DAG("life_expire", schedule=None) as dag:
         expire = ExpireAuditOperator(
-            task_id="expire", audit=str(published.audit), sources=0, work=0, images=0, signing_conn_id="fog_life_signer"
+            task_id="expire",
+            audit=str(published.audit),
+            sources=0,
+            work=0,
+            images=0,
+            published=True,
+            signing_conn_id="fog_life_signer",
         )
         expire >> AuditVerifyOperator(
             task_id="verify", audit=str(published.audit), public_key=KEY.public.pem.decode(), require_signed=True
@@ -96,6 +102,6 @@ def test_a_nightly_dag_expires(published: Lake, run_dag: Callable[..., Any], ses
 
 def test_a_signed_audit_is_not_amended_without_its_key(published: Lake) -> None:
     """An unsigned amendment would look like a forgery."""
-    operator = ExpireAuditOperator(task_id="expire", audit=str(published.audit), images=0)
+    operator = ExpireAuditOperator(task_id="expire", audit=str(published.audit), images=0, published=True)
     with pytest.raises(AirflowFailException, match="signing key"):
         operator.execute({})  # type: ignore[arg-type]

@@ -138,14 +138,14 @@ def test_expire_counts_and_the_newest_run_is_still_listed(world):
     assert (done.code, done.json["sources"], done.json["work"]) == (0, 3, counted["work"])
     listed = world.facefog("ls", world.clean, "--status", "published", "--json")
     assert len(listed.json["images"]) == 3
-    world.facefog("audit", "expire", world.audit, "--images", 0)
+    world.facefog("audit", "expire", world.audit, "--images", 0, "--published")
     assert world.facefog("ls", world.clean, "--status", "published", "--json").json["images"] == []
     assert world.facefog("audit", "verify", world.audit, "--deep").code == 0
 
 
 def test_questions_about_an_expired_audit_have_empty_answers(world):
     """Reports, queries and one image's story."""
-    world.facefog("audit", "expire", world.audit, "--images", 0, "--sources", 0)
+    world.facefog("audit", "expire", world.audit, "--images", 0, "--published", "--sources", 0)
     question = "select count(*) as n from facefog_image"
     outcome = world.facefog("audit", "query", question, "--audit", world.audit, "--format", "json")
     assert (outcome.code, json.loads(outcome.out)["rows"]) == (0, [{"n": 0}])

@@ -547,7 +547,7 @@ def test_what_is_shown_can_be_erased_after_its_rows_expired(lake, asked):
     """The audit holds no row any more; the dataset still names the item."""
     photo = lake.world.photos(2)[0]
     lake.run("r1")
-    expire_audit(lake.audit, Retention(sources=0, work=0, images=0))
+    expire_audit(lake.audit, Retention(sources=0, work=0, images=0, published=True))
     result = lake.erase({"path": photo, "item_id": needles(photo)[2]}[asked])
     assert (result["rows_removed"], result["objects_removed"]) == (0, 1)
     assert shown(lake) == ["photo_001.jpg"]

@@ -66,7 +66,7 @@ def check_halfway(lake, photo):
 
 def test_an_expiry_killed_at_any_write_is_finished_by_the_same_call(lake, monkeypatch):
     """For every write and delete."""
-    keep = Retention(sources=0, work=0, images=0, refusals=0, predictions=0)
+    keep = Retention(sources=0, work=0, images=0, refusals=0, predictions=0, published=True)
     before = lake.state()
     expire_audit(lake.audit, keep)
     names = set(lake.state())

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from erasekit import Lake
-from jobkit import KEYS, World, attempt, run
+from jobkit import KEYS, World, attempt, picture, run, save
 
 from airflow_facefog.audit import chain
 from airflow_facefog.audit.ledger import open_ledger
@@ -23,7 +23,7 @@ from airflow_facefog.job.plan import make_plan
 from airflow_facefog.job.verify_audit import VerifyRequest, verify_audit
 from airflow_facefog.publish.snapshots import open_dataset
 
-ALL = Retention(sources=0, work=0, detections=0, images=0, refusals=0, predictions=0)
+ALL = Retention(sources=0, work=0, detections=0, images=0, refusals=0, predictions=0, published=True)
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def test_by_default_only_names_past_their_date_go(lake):
         (Retention(sources=5), {"sources"}, 4),
         (Retention(work=5), {"intents", "commits"}, 4),
         (Retention(detections=5), {"intents", "commits"}, 2),
-        (Retention(images=5), {"intents", "commits"}, 0),
+        (Retention(images=5, published=True), {"intents", "commits"}, 0),
     ],
 )
 def test_each_level_takes_its_own(lake, keep, gone, parts):
@@ -75,6 +75,27 @@ def test_each_level_takes_its_own(lake, keep, gone, parts):
     assert sealed.row["published"] == 3
     files = [name for name in lake.store(lake.audit).list(f"runs/{sealed.home}") if name.endswith(".parquet")]
     assert len(files) == parts + 1, "run.parquet, and what is left"
+
+
+def test_the_record_of_what_is_published_stays(lake):
+    """Image rows of pictures that a dataset shows are kept and counted, however old; they go when a newer run replaced all."""
+    kept = expire_audit(lake.audit, Retention(images=5), now=in_days(6))
+    assert (kept["kept_published"], kept["parts"]) == (1, 0)
+    for number in range(3):
+        save(lake.world.raw / f"photo_{number:03d}.jpg", picture(number + 50, markers=[(40, 30, 72, 70)]))
+    lake.run("r2")
+    done = expire_audit(lake.audit, Retention(images=5), now=in_days(6))
+    assert (done["kept_published"], done["parts"]) == (1, 4)
+    first, second = open_ledger(lake.store(lake.audit)).runs
+    assert (len(first.parts), len(second.parts)) == (0, 4)
+
+
+def test_a_dataset_that_is_not_in_its_place_keeps_its_record(lake):
+    """A destination that was moved may be shown elsewhere."""
+    store = lake.store(lake.clean)
+    for key in store.list("_facefog"):
+        store.delete(key)
+    assert expire_audit(lake.audit, Retention(images=5), now=in_days(6))["kept_published"] == 1
 
 
 def test_a_dry_run_counts_and_changes_nothing(lake):
@@ -199,7 +220,9 @@ def other_policy():
     return load_policy({"name": "other", "record_floor": 0.2})
 
 
-@pytest.mark.parametrize("keep", [Retention(work=0), Retention(detections=0), Retention(images=0), ALL])
+@pytest.mark.parametrize(
+    "keep", [Retention(work=0), Retention(detections=0), Retention(images=0), Retention(images=0, published=True), ALL]
+)
 def test_the_record_verifies_afterwards_on_disk(tmp_path, keep):
     """Also with a run after it."""
     world = World(tmp_path)
