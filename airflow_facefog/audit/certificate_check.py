@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
 from airflow_facefog.audit import chain, leaves, tree
 from airflow_facefog.audit.certificate import FORMAT, LEAF_FORMAT
+from airflow_facefog.audit.schema import DETECTION, IMAGE
 from airflow_facefog.audit.sealed import LedgerError, PublicKey, Signature, canonical, check, read_sealed, sha256
 from airflow_facefog.core.policy import hash_decisions
 from airflow_facefog.core.records import Status
@@ -36,6 +38,14 @@ IN_SHORT = (
     "policy_name", "policy_hash", "detector", "model_id", "model_version", "run_key",
 )  # fmt: skip
 """Columns of image and run that ``summary`` shows."""
+
+
+NUMBERS = frozenset(
+    column.name
+    for table in (IMAGE, DETECTION)
+    for column in table.columns
+    if column.type in ("integer", "flag", "float")
+)
 
 
 class Verdict(StrEnum):
@@ -132,6 +142,11 @@ def _leaf(document: Document) -> Finding:
         raise LedgerError("there are fields that no certificate has: nothing vouches for them")
     if leaves.LEFT_OUT[0] in document["image"]:
         raise LedgerError("the image row says its place, which the proof alone can say")
+    if set(leaf) != {"algorithm", "hash", "salt", "index", "proof"}:
+        raise LedgerError("there are fields that no leaf has: nothing vouches for them")
+    for row in (document["image"], *rows):
+        _check_written(row)
+    _check_hex(leaf["salt"])
     made = leaves.leaf_of(document["image"], rows, bytes.fromhex(leaf["salt"]))
     return _judge(
         "leaf", made.hex() == leaf["hash"], f"the image row and its {len(rows)} detections are those of the leaf",
@@ -139,10 +154,28 @@ def _leaf(document: Document) -> Finding:
     )  # fmt: skip
 
 
+def _check_written(row: Mapping[str, Any]) -> None:
+    """A leaf is made of values, not of how they are written: so there must be one way only (``leaves.to_json``)."""
+    for name, value in row.items():
+        with suppress(ValueError):  # no number at all: the leaf says so
+            small = name in NUMBERS and isinstance(value, str) and abs(float(value)) < leaves.EXACT
+            if small or value is None or isinstance(value, bool):
+                raise LedgerError(f"{name[:40]!r} is written in another way than certificates are")
+
+
+def _check_hex(text: str) -> None:
+    if text != bytes.fromhex(text).hex():
+        raise LedgerError("a hash or salt is written in another way than certificates are")
+
+
 def _proof(document: Document) -> Finding:
     leaf, said = document["leaf"], document["manifest"]["tree"]
     if said["algorithm"] != tree.ALGORITHM:
         raise LedgerError(f"a tree of {str(said['algorithm'])[:40]!r} needs another release to be checked")
+    if type(leaf["index"]) is not int:
+        raise LedgerError("the index of the leaf is no number")
+    for step in leaf["proof"]:
+        _check_hex(step)
     steps = [bytes.fromhex(step) for step in leaf["proof"]]
     root = tree.root_from_proof(bytes.fromhex(leaf["hash"]), leaf["index"], said["size"], steps)
     return _judge(

@@ -231,6 +231,12 @@ CHANGES: dict[str, tuple[Callable[[Json], None], set[str]]] = {
     "column added": (at("image", "reason", to="refogged"), {"leaf"}),
     "unknown column": (at("image", "comment", to="all is well"), {"leaf"}),
     "index in the row": (at("image", "leaf_idx", to=0), {"leaf"}),
+    "number as text": (at("image", "n_fogged", to=str), {"leaf"}),
+    "float as text": (at("detections", 0, "confidence", to=repr), {"leaf"}),
+    "column of nothing": (at("image", "reason", to=None), {"leaf"}),
+    "salt in capitals": (at("leaf", "salt", to=str.upper), {"leaf"}),
+    "proof in capitals": (at("leaf", "proof", 1, to=str.upper), {"proof"}),
+    "unknown field in the leaf": (at("leaf", "comment", to="all is well"), {"leaf"}),
     "unknown field": (at("comment", to="all is well"), {"leaf"}),
     "salt": (at("leaf", "salt", to=flip), {"leaf"}),
     "leaf": (at("leaf", "hash", to=flip), {"leaf", "proof"}),
@@ -275,6 +281,16 @@ def test_no_change_survives(given: bytes, name: str) -> None:
     change(document)
     assert canonical(document) != given
     assert failed(canonical(document), image=digest) == expected
+
+
+def test_true_is_no_index(first: tuple[Audited, str]) -> None:
+    """Python takes true for 1; a certificate does not."""
+    audited, run_key = first
+    (row,) = (row for row in audited.rows(run_key) if row["leaf_idx"] == 1)
+    document = json.loads(audited.make(row["source_ref"]))
+    assert not failed(canonical(document))
+    at("leaf", "index", to=True)(document)
+    assert failed(canonical(document)) == {"proof"}
 
 
 @pytest.mark.parametrize(
