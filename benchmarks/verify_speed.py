@@ -97,17 +97,18 @@ def build(root: Path, runs: int, images: int) -> str:
         manifest = _manifest(run_key, images, parts, head, newest)
         data = seal(manifest, signer)
         newest = sha256(data)
-        _write_run(root, run_key, parts, manifest, data)
+        row = _write_run(root, run_key, parts, manifest, data)
         body = {
             "kind": chain.RUN, "run_key": run_key, "generation": 0, "counts": manifest["counts"],
             "manifest": {"key": f"runs/{run_key}/0/manifest.json", "sha256": newest},
+            "run_part": {"key": f"runs/{run_key}/0/run.parquet", "sha256": sha256(row), "bytes": len(row)},
         }  # fmt: skip
         entry = chain.append(audit, body, signer, after=head, same=lambda found: False)
         head = chain.Head(entry.seq, entry.sha256)
     return signer.public.pem.decode()
 
 
-def _write_run(root: Path, run_key: str, parts: dict[str, bytes], manifest: dict[str, Any], data: bytes) -> None:
+def _write_run(root: Path, run_key: str, parts: dict[str, bytes], manifest: dict[str, Any], data: bytes) -> bytes:
     from airflow_facefog.audit.parquet import to_parquet
 
     home = root / "runs" / run_key / "0"
@@ -117,7 +118,9 @@ def _write_run(root: Path, run_key: str, parts: dict[str, bytes], manifest: dict
     (home / "manifest.json").write_bytes(data)
     uri = (home / "manifest.json").as_uri()
     row = {**manifest["run"], "manifest_uri": uri, "manifest_sha256": hashlib.sha256(data).hexdigest()}
-    (home / "run.parquet").write_bytes(to_parquet("facefog_run", [row]))
+    written = to_parquet("facefog_run", [row])
+    (home / "run.parquet").write_bytes(written)
+    return written
 
 
 def _manifest(run_key: str, images: int, parts: dict[str, bytes], head: Any, newest: str | None) -> dict[str, Any]:

@@ -43,6 +43,12 @@ class Entry:
         """When it was appended: UTC, ISO-8601, by the clock of the machine that did it."""
         return str(self.document["at"])
 
+    @property
+    def run_part(self) -> str | None:
+        """The sha256 of the run's ``run.parquet``, when the entry names it (those of older releases do not)."""
+        part = self.document.get("run_part")
+        return part.get("sha256") if isinstance(part, Mapping) else None
+
 
 @dataclass(frozen=True, slots=True)
 class Head:

@@ -61,6 +61,11 @@ class SealedRun:
         return f"{self.run_key}/{self.generation}"
 
     @property
+    def row_key(self) -> str:
+        """Audit key of ``run.parquet``, the row of ``facefog_run`` for readers of Parquet."""
+        return f"runs/{self.home}/run.parquet"
+
+    @property
     def sealed_after(self) -> Head:
         """The newest chain entry when it was sealed: what is about it comes later. ``START`` for older releases."""
         try:

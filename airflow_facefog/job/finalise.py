@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from airflow_facefog.audit.ledger import manifest_key
+from airflow_facefog.audit.sealed import sha256
 from airflow_facefog.core.errors import GateError
 from airflow_facefog.core.raw import sealed
 from airflow_facefog.core.records import Status
@@ -25,6 +26,7 @@ from airflow_facefog.job.plan import ensure_sources, open_store
 from airflow_facefog.job.reported import refuse_unmet
 
 if TYPE_CHECKING:
+    from airflow_facefog.audit.chain import Entry
     from airflow_facefog.audit.ledger import SealedRun
     from airflow_facefog.audit.sealed import SigningKey
     from airflow_facefog.audit.sql import SqlSink
@@ -71,10 +73,11 @@ def finalise(
     if sql is None:
         tables = replace(tables, detections=None, intents=None)  # only SQL needs them from here on: most of the memory
     refuse_erased(tables.images, audit, keys)
-    entry = sealing.chain_run(audit, run, signer)
     manifest_uri = audit.uri(run.manifest_key)
     row = {**run.row, "manifest_uri": manifest_uri}
-    _settle(frozen, audit, row, tables.images)
+    run_part = _encoded(row)
+    entry = sealing.chain_run(audit, run, signer, run_part)
+    _settle(frozen, audit, run_part, entry, tables.images)
     result = _merge(frozen, tables.images, keys, destination)
     if sql is not None:
         sql.write_run(row, tables.images, tables.detections, intents=tables.intents, sources=_sources(frozen, audit))
@@ -102,28 +105,32 @@ def _record_failure(plan: Plan, audit: Store, sql: SqlSink | None) -> None:
     counts = {**dict.fromkeys(COUNTS, 0), "listed": plan.listed}
     row = {**run_row(plan, counts, None, read_egress(plan, audit)), "status": "failed"}
     if not audit.exists(manifest_key(plan.run_key, plan.generation)):  # sealed by another one meanwhile
-        _write_row(plan, audit, row)
+        _write_row(plan, audit, _encoded(row))
     if sql is not None:
         sql.write_run(row, [], [])
 
 
-def _settle(plan: Plan, audit: Store, row: Row, images: Any) -> None:
+def _settle(plan: Plan, audit: Store, run_part: bytes, entry: Entry, images: Any) -> None:
     """What follows from the seal inside the audit; doing it again changes nothing."""
     from airflow_facefog.publish.done import record_refusals
 
-    _write_row(plan, audit, row)
+    _write_row(plan, audit, run_part, entry.run_part)
     audit.delete(f"runs/{plan.home}/incomplete.json")
     record_refusals(
         audit, recipe_hash=plan.recipe_hash, run_key=plan.run_key, generation=plan.generation, images=images
     )
 
 
-def _write_row(plan: Plan, audit: Store, row: Row) -> None:
-    """``run.parquet``: a cache of what the manifest says, for readers of Parquet; no evidence."""
+def _encoded(row: Row) -> bytes:
     from airflow_facefog.audit.parquet import to_parquet
 
-    key, data = f"runs/{plan.home}/run.parquet", to_parquet("facefog_run", [row])
-    if not audit.create(key, data) and audit.read(key) != data:
+    return to_parquet("facefog_run", [row])
+
+
+def _write_row(plan: Plan, audit: Store, data: bytes, chained: str | None = None) -> None:
+    """``run.parquet``: what the manifest says, for readers of Parquet. The bytes with the hash ``chained`` stay."""
+    key = f"runs/{plan.home}/run.parquet"
+    if not audit.create(key, data) and sha256(there := audit.read(key)) != chained and there != data:
         audit.replace(key, data)
 
 

@@ -91,13 +91,18 @@ def _as_sealed(plan: Plan, audit: Store, tables: Tables, parts: Parts) -> tuple[
     return run, tables if dict(run.parts) == parts else sealed_tables(audit, run)
 
 
-def chain_run(audit: Store, run: SealedRun, signer: SigningKey | None) -> Entry:
-    """The run's chain entry, appended unless it is there. Afterwards no part lies about that was not sealed."""
+def chain_run(audit: Store, run: SealedRun, signer: SigningKey | None, run_part: bytes | None = None) -> Entry:
+    """The run's chain entry, appended unless it is there. Afterwards no part lies about that was not sealed.
+
+    ``run_part``: what ``run.parquet`` is about to hold; it comes after the entry, as a trace of a run that was chained.
+    """
     manifest = {"key": run.manifest_key, "sha256": run.manifest_sha256}
     body = {
         "kind": chain.RUN, "run_key": run.run_key, "generation": run.generation, "manifest": manifest,
         "counts": run.manifest["counts"],
     }  # fmt: skip
+    if run_part is not None:
+        body["run_part"] = {"key": run.row_key, "sha256": sha256(run_part), "bytes": len(run_part)}
     entry = chain.append(
         audit, body, signer, after=run.sealed_after,
         same=lambda found: found.kind == chain.RUN and found.document["manifest"] == manifest,

@@ -382,6 +382,25 @@ def test_run_rows_in_parquet_name_their_manifest(world: World) -> None:
     assert (row["manifest_uri"], row["manifest_sha256"]) == (result["manifest_uri"], result["manifest_sha256"])
 
 
+def test_the_chain_names_the_row_of_a_run(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A retry by a release that would write other bytes leaves what the chain names; lost or damaged, it comes back."""
+    plan = ready(world)
+    do_final(plan)
+    audit, key = store(world), only_run(world).row_key
+    data = audit.read(key)
+    (entry,) = chain.read_entries(audit)
+    assert entry.document["run_part"] == {"key": key, "sha256": sealed.sha256(data), "bytes": len(data)}
+    with monkeypatch.context() as patch:
+        patch.setattr("airflow_facefog.job.finalise._encoded", lambda row: b"as another pyarrow writes it")
+        do_final(plan)
+    assert audit.read(key) == data
+    for damage in (lambda: audit.delete(key), lambda: audit.replace(key, data[:-1])):
+        damage()
+        do_final(plan)
+        assert audit.read(key) == data
+    assert len(list(chain.read_entries(audit))) == 1
+
+
 def test_a_chain_takes_many_writers_and_amendments(world: World) -> None:
     """The manifest before is found behind any number of amendments; a gap on the way is an error."""
     do_final(ready(world))

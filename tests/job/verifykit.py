@@ -72,7 +72,9 @@ class Record:
         data[len(data) // 2 if at < 0 else at] ^= mask
         self.path(key).write_bytes(data)
 
-    def rewrite(self, signer: SigningKey | None, edit: Edit = lambda manifest: None) -> None:
+    def rewrite(
+        self, signer: SigningKey | None, edit: Edit = lambda manifest: None, edit_entry: Edit = lambda entry: None
+    ) -> None:
         """Write manifests, rows and chain anew, each consistent with the others: what only another key shows."""
         hashes: dict[int, str | None] = {0: None}
         newest = None
@@ -81,6 +83,7 @@ class Record:
             if entry["kind"] == "run":
                 newest = self._rewrite_run(entry, signer, edit, hashes, newest)
             entry["previous"] = hashes[seq - 1]
+            edit_entry(entry)
             hashes[seq] = sha256(self.write(f"chain/{seq:010d}.json", entry, signer))
 
     def _rewrite_run(
@@ -97,7 +100,10 @@ class Record:
         row_key = self.path(key.replace("manifest.json", "run.parquet"))
         uri = from_parquet("facefog_run", row_key.read_bytes())[0]["manifest_uri"]
         row = {**manifest["run"], "manifest_uri": uri, "manifest_sha256": digest}
-        row_key.write_bytes(to_parquet("facefog_run", [row]))
+        data = to_parquet("facefog_run", [row])
+        row_key.write_bytes(data)
+        if "run_part" in entry:
+            entry["run_part"] |= {"sha256": sha256(data), "bytes": len(data)}
         return digest
 
     def reseal_part(self, key: str, data: bytes, rows: int | None = None) -> None:

@@ -141,8 +141,18 @@ def _check_shape(seq: int, document: Mapping[str, Any]) -> None:
         wrong = ["kind" if kind not in _FIELDS else "seq"]
     if kind == chain.AMENDMENT and not wrong:
         wrong = [name for name, part in document["parts"].items() if not _is_part(part)]
+    if not wrong and kind == chain.RUN and not _is_run_part(document):
+        wrong = ["run_part"]
     if wrong:
         raise LedgerError(f"the entry does not say what an entry says ({wrong[0][:40]!r}); it was replaced")
+
+
+def _is_run_part(document: Mapping[str, Any]) -> bool:
+    """Entries of older releases, and those of ``facefog audit seal``, do not name the run's row."""
+    if "run_part" not in document:
+        return True
+    part, key = document["run_part"], f"runs/{document['run_key']}/{document['generation']}/run.parquet"
+    return isinstance(part, dict) and part.get("key") == key and type(part.get("sha256")) is str
 
 
 def _is_part(part: Any) -> bool:

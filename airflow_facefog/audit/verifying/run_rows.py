@@ -1,4 +1,7 @@
-"""``run.parquet``: the row of ``facefog_run`` as a table. The chain does not name it, so it must say what the manifest says."""
+"""``run.parquet``: the row of ``facefog_run`` as a table. It holds the bytes that a signed entry of the chain names.
+
+Where none does (older releases, unsigned chains, entries by ``facefog audit seal``) it must say what the manifest says.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from typing import Any
 
 from airflow_facefog.audit.objects import Objects
 from airflow_facefog.audit.schema import RUN
+from airflow_facefog.audit.sealed import sha256
 from airflow_facefog.audit.verifying.findings import Code, Findings
 from airflow_facefog.audit.verifying.manifests import Manifest
 from airflow_facefog.audit.verifying.survey import Home
@@ -25,8 +29,11 @@ def read_run_row(data: bytes) -> dict[str, Any] | None:
     return rows[0] if len(rows) == 1 else None
 
 
-def check_run_row(audit: Objects, home: Home, manifest: Manifest, findings: Findings) -> bool:
-    """Compare a sealed run's row with its manifest. True: the row is there (finalise came so far)."""
+def check_run_row(audit: Objects, home: Home, manifest: Manifest, findings: Findings, *, signed: bool) -> bool:
+    """Compare a sealed run's row with its chain entry or its manifest. True: the row is there (finalise came so far).
+
+    ``signed``: the entry's signature holds, so that the hash it names is enough.
+    """
     key = f"{home.folder}/run.parquet"
     data = audit.get(key)
     if data is None:
@@ -34,20 +41,33 @@ def check_run_row(audit: Objects, home: Home, manifest: Manifest, findings: Find
             detail = "the row of this sealed run is not there; finalise it again, or restore it"
             findings.add(Code.RUN_ROW_MISSING, key, detail)
         return False
-    if data == _encoded(expected_row(home, manifest, audit.uri(home.manifest_key))):
-        return True
+    named = home.entry.run_part if home.entry is not None else None
+    chained = named is not None and sha256(data) == named
+    if not (chained and signed) and data != _encoded(expected_row(home, manifest, audit.uri(home.manifest_key))):
+        _compare(home, manifest, data, findings, named=named is not None, chained=chained)
+    return True
+
+
+def _compare(
+    home: Home, manifest: Manifest, data: bytes, findings: Findings, *, named: bool, chained: bool
+) -> None:  # fmt: skip
+    """Values first: the URI may differ, and so may bytes that an older release wrote and no chain entry names."""
+    key = f"{home.folder}/run.parquet"
     row = read_run_row(data)
     if row is None:
         findings.add(Code.RUN_ROW_CHANGED, key, "it is not one readable row of facefog_run; restore it")
-        return True
+        return
     wanted = expected_row(home, manifest, row.get("manifest_uri"))
     wrong = [name for name in RUN.column_names if row.get(name) != wanted.get(name)]
     if wrong:
         findings.add(Code.RUN_ROW_CHANGED, key, f"{', '.join(wrong[:5])}: not what the manifest says")
-    elif data != _encoded(wanted):
+    elif chained or data == _encoded(wanted):
+        return
+    elif named:
+        findings.add(Code.RUN_ROW_CHANGED, key, "its row is right, its bytes are not those that the chain names")
+    else:
         detail = "its row is right, its bytes are not those that this release writes: of another release, or touched"
         findings.add(Code.RUN_ROW_REWRITTEN, key, detail)
-    return True
 
 
 def expected_row(home: Home, manifest: Manifest, uri: object) -> dict[str, Any]:

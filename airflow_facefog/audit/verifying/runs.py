@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from airflow_facefog.audit.ledger import SealedRun
 from airflow_facefog.audit.objects import Objects
+from airflow_facefog.audit.sealed import Signature
 from airflow_facefog.audit.verifying import amendments
 from airflow_facefog.audit.verifying.findings import Code, Findings
 from airflow_facefog.audit.verifying.links import Links
@@ -70,7 +71,9 @@ def check_home(scope: Scope, home: Home) -> Checked:
     has_row = row_key in home.files
     skipped = _before(scope, home, manifest)
     if not skipped:
-        has_row = check_run_row(scope.audit, home, manifest, scope.findings)
+        link = scope.links.found.get(home.entry.seq) if home.entry else None
+        signed = link is not None and link.signature is Signature.VALID
+        has_row = check_run_row(scope.audit, home, manifest, scope.findings, signed=signed)
         intact = _check_parts(scope, home, manifest, current)
     run = SealedRun(
         *home.run, home.manifest_key, manifest.sha256, manifest.document, current.parts,
