@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
+from airflow_facefog.cli.private_files import write_private
 from airflow_facefog.cli.screen import say, show, show_rows
 from airflow_facefog.core.errors import ConfigurationError
 from airflow_facefog.core.policy import load_policy
@@ -130,13 +131,11 @@ def _advise(found: Difference, policy: Path, audit: str, refog: Path | None) -> 
 
 
 def _save(output: Path | None, data: bytes) -> None:
+    """The rows hold ids and names of outputs: as restricted as the audit."""
     if output is None:
         sys.stdout.write(data.decode())
         return
-    try:
-        output.write_bytes(data)
-    except OSError as error:
-        raise ConfigurationError(f"--output cannot be written ({error.strerror}); give another file") from None
+    write_private(output, data, "--output")
 
 
 def _csv(rows: Sequence[dict[str, Any]]) -> str:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from airflow_facefog.cli.private_files import write_private
 from airflow_facefog.cli.screen import say, show, show_rows
 from airflow_facefog.cli.verify_command import PUBLIC_KEY_ENV, read_public_keys
 from airflow_facefog.core.errors import ConfigurationError
@@ -96,22 +96,7 @@ def _write(report: ProofReport, files: Mapping[str, Path | None]) -> None:
     }
     for name, path in files.items():
         if path is not None:
-            _write_private(path, contents[name]())
-
-
-def _write_private(path: Path, data: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise ConfigurationError(
-            f"a report cannot be written ({error.strerror}); name a file in another place"
-        ) from None
+            write_private(path, contents[name](), "a report")
 
 
 def _print(report: Mapping[str, Any], summary: Mapping[str, Any]) -> None:

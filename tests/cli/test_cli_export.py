@@ -115,6 +115,7 @@ def test_forms_of_the_difference(terminal: Terminal) -> None:
     assert terminal.facefog(*diff, "--format", "parquet").code == 2
     assert terminal.facefog(*diff, "--format", "parquet", "--output", out).code == 0
     assert pq.read_table(out).to_pylist() == images
+    assert out.stat().st_mode & 0o077 == 0  # ids and names: as restricted as the audit
 
 
 def test_diff_of_an_empty_audit_and_a_wrong_policy(terminal: Terminal) -> None:
