@@ -32,20 +32,21 @@ class ProveOperator(BaseOperator):
         They hold object names: keep them as restricted as the audit (templated).
     :param key_conn_id: connection of the master key; without it raw images are not recognised by their bytes (templated).
     :param public_keys: PEM texts of the keys that may have signed the audit (templated).
-    :param require_signed: whether an unsigned audit proves nothing.
+    :param require_signed: whether an unsigned audit, and an intent that no sealed run holds, prove nothing.
+    :param expect_head: chain head "seq:sha256" of an earlier task or run, which must still be in the chain (templated).
     :param ignore: globs of keys to leave out; ``*`` also matches ``/`` (templated).
     :param workers: threads; None for the CPUs that the task may use.
     """
 
     template_fields: Sequence[str] = (
-        "store", "audit", "audit_conn_id", "report", "key_conn_id", "public_keys", "ignore",
+        "store", "audit", "audit_conn_id", "report", "key_conn_id", "public_keys", "expect_head", "ignore",
     )  # fmt: skip
     ui_color = "#cfe3d6"
 
     def __init__(
         self, *, store: str, audit: str, audit_conn_id: str | None = None, report: str | None = None,
-        key_conn_id: str | None = None, public_keys: Sequence[str] = (), require_signed: bool = False, ignore: Sequence[str] = (),
-        workers: int | None = None, **kwargs: Any,
+        key_conn_id: str | None = None, public_keys: Sequence[str] = (), require_signed: bool = False,
+        expect_head: str | None = None, ignore: Sequence[str] = (), workers: int | None = None, **kwargs: Any,
     ) -> None:  # fmt: skip
         super().__init__(**kwargs)
         self.store = store
@@ -55,6 +56,7 @@ class ProveOperator(BaseOperator):
         self.key_conn_id = key_conn_id
         self.public_keys = public_keys
         self.require_signed = require_signed
+        self.expect_head = expect_head
         self.ignore = ignore
         self.workers = workers
 
@@ -71,7 +73,8 @@ class ProveOperator(BaseOperator):
             check_report(target, store)
         rights = store_rights(self.key_conn_id)
         request = ProveRequest(
-            store, audit, _texts(self.ignore), _texts(self.public_keys), (), self.require_signed, self.workers
+            store, audit, _texts(self.ignore), _texts(self.public_keys), _texts(self.expect_head or ()),
+            self.require_signed, self.workers,
         )  # fmt: skip
         proof = prove_store(request, **rights)
         uri = write_report(proof, target, rights["open_root"]) if target is not None else None

@@ -59,6 +59,22 @@ def test_a_clean_store_passes(published: Lake) -> None:
     }
 
 
+def test_one_glob_as_a_text_is_no_list_of_characters(published: Lake) -> None:
+    """A template renders to a text; its lone ``*`` must not leave out the raw photo."""
+    shutil.copy(published.raw / "person-1.jpg", published.clean / "data" / "x.jpg")
+    shutil.copy(published.raw / "person-2.jpg", published.clean / "data" / "x.tmp")
+    with pytest.raises(AirflowFailException, match="1 raw-match"):
+        operator(published, ignore="*.tmp").execute({})  # type: ignore[arg-type]
+
+
+def test_a_head_that_is_not_in_the_chain_fails(published: Lake) -> None:
+    """What an earlier task returned must still be there: else the newest runs were cut off."""
+    head = operator(published).execute({})["audit_head"]  # type: ignore[arg-type]
+    assert operator(published, expect_head=head).execute({})["clean"]  # type: ignore[arg-type]
+    with pytest.raises(AirflowFailException, match="the audit does not verify"):
+        operator(published, expect_head="9:" + "0" * 64).execute({})  # type: ignore[arg-type]
+
+
 def test_a_raw_photo_fails_the_task_at_once(published: Lake, caplog: pytest.LogCaptureFixture) -> None:
     """It is a permanent failure with counts; the name stands in the report alone, which is written."""
     shutil.copy(published.raw / "person-1.jpg", published.clean / "data" / "secret-name.jpg")
