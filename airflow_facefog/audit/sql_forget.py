@@ -38,6 +38,28 @@ def forget_images(
         return done + _delete(connection, SOURCE, "source_ref", names)
 
 
+def forget_outputs(
+    sink: SqlSink, image_id: str, *, kept_runs: Sequence[tuple[str, int]], kept_outputs: Iterable[str]
+) -> int:
+    """Delete the rows of a picture but those of these runs (run_key, generation), and its intents but those of these
+    outputs (sha256); return how many rows there were. Raises StoreError, ConfigurationError.
+    """
+    import sqlalchemy as sa
+
+    sink.create_tables()
+    done = 0
+    with sql_faults("forget outputs of an image"), sink.engine.begin() as connection:
+        for table in (DETECTION, IMAGE, INTENT):
+            target = _table(table)
+            runs = [sa.and_(target.c.run_key == key, target.c.generation == number) for key, number in kept_runs]
+            stays = sa.or_(sa.false(), *runs)
+            if table is INTENT:
+                stays = sa.and_(stays, target.c.output_sha256.in_(sorted(kept_outputs)))
+            mine = sa.and_(target.c.image_id == image_id, sa.not_(stays))
+            done += connection.execute(sa.delete(target).where(mine)).rowcount
+    return done
+
+
 def forget_runs(sink: SqlSink, runs: Iterable[tuple[str, str, int]]) -> int:
     """Delete the rows of (part, run_key, generation), part being ``image``, ``detection`` or ``intent``."""
     import sqlalchemy as sa

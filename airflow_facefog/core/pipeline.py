@@ -90,7 +90,8 @@ def cover(
 
     ``raw`` names the noise field (``cid``); ``human``: what people reported about these bytes, fogged besides.
     Raises SourceError(REGIONS_UNREADABLE) when that does not fit the picture, ImageError(VERIFY_FAILED) when even fill does
-    not verify, and ImageError(TOO_MANY_DETECTIONS) when rows that the policy selects would have to be dropped, or were never listed.
+    not verify, and ImageError(TOO_MANY_DETECTIONS) when rows that the policy selects would have to be dropped, or were
+    never listed.
     """
     started = perf_counter()
     _check_complete(detections, policy)

@@ -36,16 +36,18 @@ MICRO_BYTES = 128_000_000
 """A micro-batch is published when it holds this much: intents durable, then the objects."""
 
 Progress = Callable[[int], None]
+Accept = Callable[[Result], None]
 
 
 @sealed
 def run_batch(
     plan: str, batch: str, *, attempt: Attempt, keys: KeyRing, open_root: RootOpener = open_root_plain,
     open_access: AccessOpener | None = None, audit_conn_id: str | None = None, workers: int | None = None,
-    on_progress: Progress | None = None, predictions: str | None = None,
+    on_progress: Progress | None = None, predictions: str | None = None, accept: Accept | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Process one batch and commit it; a batch that is committed already is returned without reading a pixel.
 
+    ``accept`` sees each result before anything of it is written, and may raise to fail the attempt.
     Returns {"plan", "batch", "batch_id", "published", "quarantined", "failed", "skipped"}. Raises PlanMismatchError
     (another recipe: clear the list task too), DetectorError (canary missed), StoreError (a store is down).
     """
@@ -54,12 +56,17 @@ def run_batch(
     job = open_job(plan, batch, keys, open_root, audit_conn_id, open_access)
     commit = read_commit(job.audit, job.plan.commit_key(job.batch_id))
     if commit is None:
-        commit = _attempt(job, attempt, workers, on_progress, load_predictions(job, predictions))
+        commit = _attempt(job, attempt, workers, on_progress, load_predictions(job, predictions), accept)
     return {"plan": plan, "batch": batch, "batch_id": job.batch_id, **commit["counts"]}
 
 
 def _attempt(
-    job: Job, attempt: Attempt, workers: int | None, on_progress: Progress | None, predictions: Mapping[str, bytes]
+    job: Job,
+    attempt: Attempt,
+    workers: int | None,
+    on_progress: Progress | None,
+    predictions: Mapping[str, bytes],
+    accept: Accept | None,
 ) -> dict[str, Any]:
     prefix = job.plan.attempt_prefix(job.batch_id, attempt.attempt_id)
     past = read_past(job.audit, job.plan.attempt_prefix(job.batch_id))
@@ -69,7 +76,7 @@ def _attempt(
         with_engine = make_engine(job, isolate=past.isolate)
         try:
             run = BatchRun(job, attempt, prefix, with_engine, past, marks, predictions)
-            return run.commit(run.results(workers, on_progress))
+            return run.commit(run.results(workers, on_progress, accept))
         finally:
             marks.sent(with_engine.egress())
             with_engine.close()
@@ -111,7 +118,7 @@ class BatchRun:
     def __repr__(self) -> str:
         return f"BatchRun({self._job.batch_id})"
 
-    def results(self, workers: int | None, on_progress: Progress | None) -> list[Result]:
+    def results(self, workers: int | None, on_progress: Progress | None, accept: Accept | None = None) -> list[Result]:
         """Process all items and publish in micro-batches; the canary is checked first and before every intent."""
         from airflow_facefog.job.machine import usable_cpus
 
@@ -122,6 +129,8 @@ class BatchRun:
         micro: list[Result] = []
         size = 0
         for result in run_in_order(self._worker.run, self._job.items, threads):
+            if accept is not None:
+                accept(result)
             micro.append(result)
             size += len(result.encoded.data) if result.encoded else 0
             if len(micro) >= MICRO_IMAGES or size >= MICRO_BYTES:

@@ -15,16 +15,15 @@ from typing import TYPE_CHECKING, Any
 from airflow_facefog.core.errors import ConfigurationError, PermanentError
 from airflow_facefog.core.raw import sealed
 from airflow_facefog.job import erase_raw
-from airflow_facefog.job.amending import amend_run, check_signer
+from airflow_facefog.job.amending import check_signer
 from airflow_facefog.job.erase_case import Case, describe, journal_key, keep_journal, open_case
 from airflow_facefog.job.erase_files import Files, apply, recipients
+from airflow_facefog.job.erase_steps import amend, check_destinations, delete_objects, record_in_sql, withdraw
 from airflow_facefog.job.model import Place, RootOpener, open_root_plain
 from airflow_facefog.job.plan import open_store
 from airflow_facefog.job.trace import Wanted, read_wanted
 
 if TYPE_CHECKING:
-    from airflow_facefog.audit.amendments import Amended, Cursor
-    from airflow_facefog.audit.ledger import SealedRun
     from airflow_facefog.audit.sealed import SigningKey
     from airflow_facefog.audit.sql import SqlSink
     from airflow_facefog.core.keys import KeyRing
@@ -97,7 +96,8 @@ def erase_images(
             f"{', '.join(sorted({place.key_id for place in case.places.values()})) or 'no key'}"
         )
     check_signer(case.ledger, signer)
-    _check_destinations(case, open_root, options)
+    if not options.without_destination:
+        check_destinations(case, open_root)
     total: Counter[str] = Counter()
     done: Result = {}
     left = case
@@ -121,15 +121,18 @@ def _erase(
     signer: SigningKey | None, sql: SqlSink | None, total: Counter[str],
 ) -> Result:  # fmt: skip
     """All steps once. ``total`` gets what they removed."""
+    from airflow_facefog.audit.amendments import Request
     from airflow_facefog.audit.tombstones import raise_tombstones
 
     total["tombstones"] += raise_tombstones(store, first.keys, first.subject.image_ids, first.request_id)
     case = _open(store, wanted, first.keys, options)  # a run that was sealed before the tombstone is seen now
     hosts = recipients(store, case.subject)
     case = keep_journal(store, case, open_root, frozenset(erase_raw.find(store, case)))
-    datasets = _withdraw(case, open_root)
-    total["objects_removed"] += _delete_objects(case, open_root)
-    total["rows_removed"] += _amend(store, case, options, signer)
+    datasets = withdraw(case, open_root)
+    total["objects_removed"] += delete_objects(case, open_root)
+    total["rows_removed"] += amend(
+        store, case, Request(case.request_id, "erasure", options.actor, options.note), signer
+    )
     for edit in _files(store, case).edits(list(case.places.values())):
         apply(store, edit)
         total["files_changed"] += 1
@@ -150,83 +153,18 @@ def _is_found(store: Store, case: Case, open_root: RootOpener) -> bool:
     return any(mentioned(open_store(place, open_root), name, case.targets) for place, name in case.datasets())
 
 
-def _check_destinations(case: Case, open_root: RootOpener, options: EraseOptions) -> None:
-    """What cannot be reached cannot be erased there, and without the record nobody would find it later."""
-    from airflow_facefog.publish.dataset import home
-
-    for place, dataset in {(row.run.destination, row.run.dataset) for row in case.trace.rows if row.output_key}:
-        if not options.without_destination and not open_store(place, open_root).exists(f"{home(dataset)}dataset.json"):
-            raise ConfigurationError(
-                f"destination {place.uri} holds no dataset {dataset!r}; bring it back to its place, or say that it is gone "
-                "(--without-destination)"
-            )
-
-
-def _withdraw(case: Case, open_root: RootOpener) -> list[Result]:
-    from airflow_facefog.publish.withdrawal import withdraw
-
-    found = []
-    for place, dataset in case.datasets():
-        done = withdraw(open_store(place, open_root), dataset, case.targets, case.request_id)
-        if done.seq is not None:
-            found.append(
-                {
-                    "destination": place.uri, "dataset": dataset, "snapshot_seq": done.seq,
-                    "delta_uri": done.delta_uri, "withdrawn": done.withdrawn,
-                }
-            )  # fmt: skip
-    return found
-
-
-def _delete_objects(case: Case, open_root: RootOpener) -> int:
-    """Objects that no other row names: in this audit, or in any dataset of the destination."""
-    from airflow_facefog.publish.cutting import still_named
-
-    deleted = 0
-    for place in case.destinations():
-        dest = open_store(place, open_root)
-        keys = case.objects(place, dest)
-        deleted += sum(dest.delete(key) for key in sorted(keys - still_named(dest, keys)))
-    return deleted
-
-
-def _amend(store: Store, case: Case, options: EraseOptions, signer: SigningKey | None) -> int:
-    """Rewrite the sealed parts; return the image rows that went."""
-    from airflow_facefog.audit.amendments import Cursor, Request, remove_rows, sweep
-    from airflow_facefog.audit.ledger import open_ledger
-
-    request = Request(case.request_id, "erasure", options.actor, options.note)
-    removed = 0
-    for place in {row.run.home: row.run for row in case.trace.rows}.values():
-        keys = {row.output_key for row in case.trace.rows if row.run == place and row.output_key}
-
-        run = case.ledger.find(place.run_key, place.generation)
-
-        def remove(cursor: Cursor, found: SealedRun, objects: int = len(keys)) -> Amended | None:
-            return remove_rows(store, cursor, found, request, case.subject.about, signer, objects_removed=objects)
-
-        done = amend_run(store, Cursor.after(case.ledger), place.run_key, place.generation, signer, remove, run)
-        removed += done.rows_removed.get("image", 0) if done else 0
-    sweep(store, open_ledger(store))
-    return removed
-
-
 def _files(store: Store, case: Case) -> Files:
     return Files(store, case.subject, case.trace.forgotten, case.keys)
 
 
 def _forget_in_sql(store: Store, case: Case, sql: SqlSink) -> int:
     from airflow_facefog.audit import sql_forget
-    from airflow_facefog.audit.amendments import erasure_rows
-    from airflow_facefog.audit.ledger import open_ledger
 
     subject = case.subject
     done = sql_forget.forget_images(
         sink=sql, image_ids=subject.image_ids, sources=subject.sources, unread=subject.seen, names=case.trace.forgotten
     )
-    mine = [e for e in open_ledger(store).entries if e.document.get("request_id") == case.request_id]
-    sql_forget.record_erasures(sql, erasure_rows(mine))
-    sql_forget.wipe(sql)
+    record_in_sql(store, case, sql)
     return done
 
 

@@ -52,6 +52,12 @@ class Files:
             yield from self._lists(place)
         yield from self._shared()
 
+    def rows(self, places: list[RunPlace]) -> Iterator[Edit]:
+        """Of these changes those of attempts' rows alone."""
+        for place in places:
+            if place.key_id == self.keys.key_id:
+                yield from self._attempts(place)
+
     def _attempts(self, place: RunPlace) -> Iterator[Edit]:
         parts = {}
         for key in self.audit.list(f"intents/{place.home}"):

@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from airflow_facefog.core.errors import ConfigurationError, StoreError
-from airflow_facefog.job.model import Place, RootOpener
+from airflow_facefog.job.model import RootOpener
 from airflow_facefog.job.plan import item_uri
 
 if TYPE_CHECKING:
+    from airflow_facefog.core.keys import KeyRing
     from airflow_facefog.job.erase_case import Case
     from airflow_facefog.publish.store import Store
 
@@ -18,9 +19,9 @@ File = tuple[str, str | None]
 """URI and the connection that opens it."""
 
 
-def find(audit: Store, case: Case) -> set[File]:
-    """Files that were listed under a source of the subject, as far as plans and source tables still tell."""
-    wanted = case.subject.seen | case.subject.sources
+def find(audit: Store, case: Case, refs: frozenset[str] | None = None) -> set[File]:
+    """Files that were listed under a source of the subject (or ``refs``), as far as plans and source tables still tell."""
+    wanted = case.subject.seen | case.subject.sources if refs is None else refs
     return {*_planned(audit, case, wanted), *_tabled(audit, wanted)}
 
 
@@ -29,6 +30,19 @@ def delete(case: Case, open_root: RootOpener) -> int:
     when a file cannot be deleted: then nothing claims that it was.
     """
     return sum(_delete(uri, conn_id, case, open_root) for uri, conn_id in sorted(case.journal.raw, key=str))
+
+
+def image_id(file: File, keys: KeyRing, open_root: RootOpener) -> str | None:
+    """The id of what a file holds now, or None: there is no such file. Raises ConfigurationError, StoreError."""
+    path = _path(*file, open_root)
+    try:
+        return keys.image_id(bytes(path.fs.cat_file(path.path)))
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        return None
+    except PermissionError:
+        raise ConfigurationError("a raw file may not be read; check the rights on its source") from None
+    except Exception as error:
+        raise StoreError(f"a raw file cannot be read ({type(error).__name__})") from None
 
 
 def _planned(audit: Store, case: Case, wanted: frozenset[str]) -> Iterator[File]:
@@ -53,9 +67,7 @@ def _tabled(audit: Store, wanted: frozenset[str]) -> Iterator[File]:
 
 
 def _delete(uri: str, conn_id: str | None, case: Case, open_root: RootOpener) -> int:
-    place = Place(uri, conn_id)
-    root, _, name = place.uri.rpartition("/")
-    path: Any = open_root(root, conn_id) / name
+    path = _path(uri, conn_id, open_root)
     try:
         data = path.fs.cat_file(path.path)
         if case.keys.image_id(bytes(data)) not in case.subject.image_ids:
@@ -68,3 +80,8 @@ def _delete(uri: str, conn_id: str | None, case: Case, open_root: RootOpener) ->
     except Exception as error:
         raise StoreError(f"a raw file cannot be deleted ({type(error).__name__})") from None
     return 1
+
+
+def _path(uri: str, conn_id: str | None, open_root: RootOpener) -> Any:
+    root, _, name = uri.rpartition("/")
+    return open_root(root, conn_id) / name

@@ -61,16 +61,21 @@ class Reported:
     def met_by(self, image_id: str, rows: Iterable[Any]) -> bool:
         """Whether these rows of ``facefog_detection`` about the picture fog everything that was reported."""
         try:
-            wanted = {(one.class_name, *one.xyxy) for one in self.find(image_id)}
+            return fogs(rows, self.find(image_id))
         except SourceError:
             return False
-        fogged = (row for row in rows if row["source"] == "human" and row["action"] == Action.FOGGED)
-        return wanted <= {tuple(row[name] for name in ("class_name", "x1", "y1", "x2", "y2")) for row in fogged}
 
     def _folder(self, image_id: str) -> str:
         from airflow_facefog.audit.regions import folder
 
         return folder(self._keys, image_id)
+
+
+def fogs(rows: Iterable[Any], regions: Iterable[Detection]) -> bool:
+    """Whether rows of ``facefog_detection`` fog each of these reported regions."""
+    fogged = (row for row in rows if row["source"] == "human" and row["action"] == Action.FOGGED)
+    found = {tuple(row[name] for name in ("class_name", "x1", "y1", "x2", "y2")) for row in fogged}
+    return {(one.class_name, *one.xyxy) for one in regions} <= found
 
 
 def unmet(images: Any, detections: Any, reported: Reported) -> list[str]:

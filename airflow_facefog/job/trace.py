@@ -17,7 +17,7 @@ from airflow_facefog.core.errors import ConfigurationError
 from airflow_facefog.job.erased import Erasures
 from airflow_facefog.job.model import Place, RootOpener, open_root_plain
 from airflow_facefog.job.runs import RunPlace, run_places
-from airflow_facefog.job.trace_rows import is_in, row_tables, values_of, without
+from airflow_facefog.job.trace_rows import Kept, is_in, row_tables, values_of, without
 
 if TYPE_CHECKING:
     from airflow_facefog.audit.ledger import Ledger
@@ -53,12 +53,14 @@ class Subject:
 
     ``image_ids``: pictures; ``sources``: sources asked for as such; ``seen``: sources that held one of the pictures;
     ``items``: ids that no row knows: they may be items of which a dataset still tells when the rows have expired.
+    ``kept``: rows that do not count although they are about the picture.
     """
 
     image_ids: frozenset[str] = field(repr=False)
     sources: frozenset[str] = field(repr=False)
     seen: frozenset[str] = field(repr=False)
     items: frozenset[str] = field(default=frozenset(), repr=False)
+    kept: Kept | None = None
 
     def about(self, rows: Any) -> Any:
         """Mask of the rows of a ``pyarrow`` table or batch with source_ref and image_id that are about it."""
@@ -66,7 +68,8 @@ class Subject:
 
         image, source = rows["image_id"], rows["source_ref"]
         unread = pc.and_(pc.is_null(image), is_in(source, self.seen))
-        return pc.or_(pc.or_(is_in(image, self.image_ids), is_in(source, self.sources)), unread)
+        mine = pc.or_(pc.or_(is_in(image, self.image_ids), is_in(source, self.sources)), unread)
+        return mine if self.kept is None else pc.and_(mine, pc.invert(self.kept.holds(rows)))
 
 
 NOTHING = Subject(frozenset(), frozenset(), frozenset())
@@ -129,8 +132,12 @@ def trace(audit: Store, ledger: Ledger, wanted: Wanted, keys: KeyRing, known: Su
 
     Raises ConfigurationError when rows are found under another master key: their items cannot be named with this one.
     """
+    return trace_subject(audit, ledger, _subject(audit, ledger, wanted, keys, known), keys)
+
+
+def trace_subject(audit: Store, ledger: Ledger, subject: Subject, keys: KeyRing) -> Trace:
+    """The rows of what is known already. Raises as ``trace`` does."""
     places = run_places(audit, ledger)
-    subject = _subject(audit, ledger, wanted, keys, known)
     rows: dict[Found, None] = {}
     for table in row_tables(audit, ledger):
         rows.update({_found(row, places): None for row in table.filter(subject.about(table)).to_pylist()})

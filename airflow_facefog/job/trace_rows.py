@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -60,3 +61,23 @@ def without(table: Any, mask: Any) -> Any:
     import pyarrow.compute as pc
 
     return table.filter(pc.invert(mask))
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """Rows about a picture that stay: of runs (``homes``), as far as they name no output but these (sha256)."""
+
+    homes: frozenset[str]
+    outputs: frozenset[str] = field(repr=False)
+
+    def holds(self, rows: Any) -> Any:
+        """Mask of rows with run_key and generation. Rows without an output belong to their run."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        run = pc.binary_join_element_wise(*(rows[name].cast(pa.string()) for name in ("run_key", "generation")), "/")
+        ours = is_in(run, self.homes)
+        if "output_sha256" in rows.schema.names:
+            output = rows["output_sha256"]
+            ours = pc.and_(ours, pc.or_(pc.is_null(output), is_in(output, self.outputs)))
+        return ours
