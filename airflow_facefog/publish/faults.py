@@ -63,6 +63,8 @@ def _from_os(error: OSError, verb: str, key: str, writing: bool) -> FogError:
     if code in _NO_SPACE:
         return StoreError(f"{what}: no space left; free space, then retry")
     if code in _NO_PERMISSION or isinstance(error, PermissionError):
+        if verb == "delete":
+            return ConfigurationError(f"{what}: this user may not delete there; give it that right, then repeat")
         problem = "not writable" if writing else "not readable"
         return ConfigurationError(f"{what}: the place is {problem} for this user; change its permissions")
     if code in _NO_LINKS:

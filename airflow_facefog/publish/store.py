@@ -11,7 +11,6 @@ change (no permission, missing bucket, unusable key); FileNotFoundError from ``r
 from __future__ import annotations
 
 import threading
-import uuid
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +26,9 @@ THREADS = 8
 
 CONFLICT_TRIES = 5
 """How often a 409 of S3 (two conditional writes at the same moment) is tried again; the next answer is 200 or 412."""
+
+PROBE, PROBED = ".facefog-probe", b"1"
+"""Object by which a store was found to refuse a second write of a key, and its bytes."""
 
 _memory_lock = threading.Lock()
 
@@ -52,7 +54,7 @@ class Store:
 
     @property
     def exclusive(self) -> bool:
-        """Whether ``create`` is atomic here. Probed once per store: the same key is written twice and must be refused.
+        """Whether ``create`` is atomic here. Probed once per store, with ``PROBE``.
 
         False means: ``create`` looks first and then writes, so two writers at the same moment may both see True.
         """
@@ -224,22 +226,13 @@ class Store:
             self._fs.pipe_file(path, data)
 
     def _probe(self) -> bool:
-        key = f".facefog-probe-{uuid.uuid4().hex}"
+        """The second write is the test; from then on the first one is. The object stays: many buckets forbid deletes, and
+        with a name of its own for each probe a versioned bucket would keep two more versions of it each time.
+        """
         try:
-            if not self._put_if_absent(key, b"1"):
-                return False
-            return not self._put_if_absent(key, b"2")
+            return not self._put_if_absent(PROBE, PROBED) or not self._put_if_absent(PROBE, PROBED)
         except (TypeError, NotImplementedError, ValueError):
             return False
-        finally:
-            self._forget_probe(key)
-
-    def _forget_probe(self, key: str) -> None:
-        """A bucket that forbids deletes keeps one byte; that is no reason to refuse it."""
-        try:
-            self.delete(key)
-        except ConfigurationError:
-            return
 
 
 def _kind(fs: Any) -> str:
