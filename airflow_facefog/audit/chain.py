@@ -8,6 +8,7 @@ is appended only after every earlier one was read, so that nothing is entered tw
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -18,6 +19,9 @@ from airflow_facefog.audit.sealed import LedgerError, SigningKey, read_sealed, s
 FORMAT = "facefog-chain/1"
 RUN = "run"
 AMENDMENT = "amendment"
+
+AT_ONCE = 32
+"""Entries of an object store that are read at the same time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,11 +89,29 @@ def read_entry(audit: Objects, seq: int) -> Entry | None:
 
 
 def read_entries(audit: Objects, after: int = 0) -> Iterator[Entry]:
-    """Entries in order, from ``after`` + 1 until the first that is missing. Raises as ``read_entry``."""
+    """Entries in order, from ``after`` + 1 until the first that is missing. Raises as ``read_entry``.
+
+    In an object store more and more round trips overlap: a long chain is read ``AT_ONCE``, its end one by one.
+    """
+    if not audit.local:
+        yield from _read_ahead(audit, after + 1)
+        return
     seq = after + 1
     while (entry := read_entry(audit, seq)) is not None:
         yield entry
         seq += 1
+
+
+def _read_ahead(audit: Objects, seq: int) -> Iterator[Entry]:
+    ahead = 1
+    with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="facefog-chain") as pool:
+        while True:
+            for future in [pool.submit(read_entry, audit, number) for number in range(seq, seq + ahead)]:
+                entry = future.result()
+                if entry is None:
+                    return
+                yield entry
+            seq, ahead = seq + ahead, min(2 * ahead, AT_ONCE)
 
 
 def read_head(audit: Objects) -> Head:

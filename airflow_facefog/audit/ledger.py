@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from airflow_facefog.audit import chain
@@ -99,7 +101,7 @@ def open_ledger(audit: Objects) -> Ledger:
     """
     entries = tuple(chain.read_entries(audit))
     seqs = {entry.document["manifest"]["key"]: entry for entry in entries if entry.kind == chain.RUN}
-    found = [read_run(audit, key) for key in _manifest_keys(audit)]
+    found = _read_runs(audit, _manifest_keys(audit))
     runs = [_chained(run, seqs.get(run.manifest_key)) for run in found]
     runs.sort(key=lambda run: (run.seq is None, run.seq or 0, run.manifest_key))
     about: dict[tuple[str, int], list[Entry]] = {}
@@ -171,6 +173,14 @@ def read_run(audit: Objects, manifest_key: str) -> SealedRun:
     except (ValueError, KeyError, TypeError, AttributeError):
         raise LedgerError(f"{manifest_key} is missing or not a manifest of this release; restore the audit") from None
     return SealedRun(run_key, generation, manifest_key, sha256(data or b""), manifest, parts)
+
+
+def _read_runs(audit: Objects, keys: Sequence[str]) -> list[SealedRun]:
+    """Manifests in order; in an object store the round trips overlap."""
+    if audit.local:
+        return [read_run(audit, key) for key in keys]
+    with ThreadPoolExecutor(chain.AT_ONCE, thread_name_prefix="facefog-ledger") as pool:
+        return list(pool.map(partial(read_run, audit), keys))
 
 
 def amend(run: SealedRun, entries: Sequence[Entry]) -> SealedRun:

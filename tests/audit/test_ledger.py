@@ -6,6 +6,9 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+import rfc8785
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from upath import UPath
 
 from airflow_facefog.audit import chain, sealed
@@ -42,6 +45,40 @@ def test_a_sealed_document_is_canonical_and_says_whether_it_is_signed():
     document = sealed.read_sealed(sealed.seal(BODY, None), "x/1")
     assert document["signed"] is False
     assert sealed.check(document, TRUST) is Signature.UNSIGNED
+
+
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53) - 2, 2**53 + 2) | st.floats() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text() | st.sampled_from(["a", "aa", "b", "\x7f", "é"]), inner),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=50)
+@given(JSON_VALUES)
+def test_canonical_bytes_are_those_of_rfc_8785(value):
+    """Whichever way is taken: the same bytes as the reference, or refused as there."""
+    try:
+        wanted = rfc8785.dumps(value)
+    except rfc8785.CanonicalizationError:
+        with pytest.raises(LedgerError, match="canonical"):
+            sealed.canonical(value)
+    else:
+        assert sealed.canonical(value) == wanted
+
+
+@pytest.mark.parametrize(
+    "value", ["".join(map(chr, range(0x250))), {"z": [], "A": {}}, 2**53 - 1, [True, 1, None], "\ud800"]
+)
+def test_canonical_bytes_of_odd_values(value):
+    """Control characters, order of names, the largest integer, half a surrogate pair."""
+    try:
+        wanted = rfc8785.dumps(value)
+    except (rfc8785.CanonicalizationError, UnicodeError):
+        with pytest.raises(LedgerError, match="canonical"):
+            sealed.canonical(value)
+    else:
+        assert sealed.canonical(value) == wanted
 
 
 def test_a_signature_holds_for_its_document_and_key_only():
@@ -99,6 +136,23 @@ def test_parallel_writers_share_one_chain(audit):
     entries = list(chain.read_entries(audit))
     assert sorted(e.run for e in entries) == [(f"{n:032x}", 0) for n in range(16)]
     assert [e.document["previous"] for e in entries] == [None, *(e.sha256 for e in entries[:-1])]
+
+
+@pytest.mark.parametrize("entries", [0, 1, 2, 3, 7, 8, 70])
+def test_an_object_store_is_read_ahead_and_in_order(tmp_path, entries):
+    """Whatever the number of entries: each once, in order, up to the first gap, and many round trips at a time."""
+    remote = Store(UPath(f"memory://chain-{tmp_path.name}-{entries}"))
+    for n in range(entries):
+        add(remote, n)
+    assert [entry.seq for entry in chain.read_entries(remote)] == list(range(1, entries + 1))
+    assert [entry.seq for entry in chain.read_entries(remote, 2)] == list(range(3, entries + 1))
+    if entries == 70:
+        remote.delete(chain.entry_key(40))
+        remote.replace(chain.entry_key(45), b"damaged, beyond the gap")
+        assert len(list(chain.read_entries(remote))) == 39
+        remote.replace(chain.entry_key(40), b"damaged")
+        with pytest.raises(LedgerError):
+            list(chain.read_entries(remote))
 
 
 def test_a_damaged_entry_is_named(audit):

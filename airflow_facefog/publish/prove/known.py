@@ -7,7 +7,9 @@ attempts left: an object without a sealed run is a crash's or a running batch's.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,11 +22,15 @@ from airflow_facefog.audit.ledger import Ledger, LedgerPart, SealedRun
 from airflow_facefog.audit.objects import Objects
 from airflow_facefog.audit.parquet import read_batches
 from airflow_facefog.audit.sealed import LedgerError
+from airflow_facefog.core.errors import ConfigurationError
 from airflow_facefog.core.keys import NO_KEY
 from airflow_facefog.publish.prove.index import DigestIndex, Digests, KeyIndex, from_hex
 
 BATCH = 20_000
 """Rows decoded at a time."""
+
+PARTS_AHEAD, INTENTS_AHEAD = 4, 16
+"""Objects that are read at the same time: parts may be large, an attempt's intents are not."""
 
 IMAGE = ("source_ref", "image_id", "status", "width", "height", "output_uri", "output_sha256", "pixel_id")
 INTENT = ("run_key", "generation", "source_ref", "image_id", "output_key", "output_sha256")
@@ -109,20 +115,22 @@ class _Reader:
         self._ids: dict[str, list[Any]] = {"image_id": [], "pixel_id": []}
 
     def read(self, stray_intents: bool) -> Known:
-        published = _concat(table for run in self._ledger.runs for table in self._images(run))
+        published = _concat(table for run, data in self._parts("image") for table in self._images(run, data))
         intended = _concat(self._intents(stray_intents))
         seen = DigestIndex(_matrix(published["sha256"]))
         fresh = seen.find(_matrix(intended["sha256"])) < 0
         rows = pa.concat_tables([published, intended.filter(pa.array(fresh))])
         return Known(self._runs, rows, *(_ids(self._ids[name]) for name in ("image_id", "pixel_id")))
 
-    def _images(self, run: SealedRun) -> Iterator[Any]:
+    def _parts(self, name: str) -> Iterator[tuple[SealedRun, bytes]]:
+        runs = [run for run in self._ledger.runs if name in run.parts]
+        return zip(runs, ahead(lambda run: read_part(self._audit, run.parts[name]), runs, PARTS_AHEAD), strict=True)
+
+    def _images(self, run: SealedRun, data: bytes) -> Iterator[Any]:
         """Published rows of a sealed run; ids of all of its images are noted on the way."""
-        if "image" not in run.parts:
-            return
         number = self._numbers[(run.run_key, run.generation)]
         place = str(run.row["destination"])
-        for batch in read_batches("facefog_image", read_part(self._audit, run.parts["image"]), IMAGE, BATCH):
+        for batch in read_batches("facefog_image", data, IMAGE, BATCH):
             if str(run.row["key_id"]) in self._key_ids:
                 self._note(batch, number)
             shown = batch.filter(pc.and_(pc.equal(batch["status"], "published"), pc.is_valid(batch["output_sha256"])))
@@ -130,16 +138,16 @@ class _Reader:
             yield _rows(number, keys_below(place, shown["output_uri"]), shown, sizes, sealed=True)
 
     def _intents(self, stray: bool) -> Iterator[Any]:
-        for run in self._ledger.runs:
-            if "intent" in run.parts:
-                yield from self._intent_rows(read_part(self._audit, run.parts["intent"]), loose=False)
+        for _, data in self._parts("intent"):
+            yield from self._intent_rows(data, loose=False)
         sealed = {run.home for run in self._ledger.runs}
-        for key in self._audit.list("intents"):
-            home, name = "/".join(key.split("/")[1:3]), key.rpartition("/")[2]
-            if name.startswith("intent-") and name.endswith(".parquet") and (stray or home not in sealed):
-                data = self._audit.get(key)
-                if data is not None:
-                    yield from self._intent_rows(data, loose=True)
+        keys = [key for key in self._audit.list("intents") if _is_intent(key) and (stray or _home(key) not in sealed)]
+        for key, found in zip(keys, ahead(self._audit.get, keys, INTENTS_AHEAD), strict=True):
+            try:
+                rows = [] if found is None else list(self._intent_rows(found, loose=True))
+            except (ConfigurationError, ValueError):
+                raise LedgerError(f"{key} is not what an attempt writes there; look at it, and remove it") from None
+            yield from rows
 
     def _intent_rows(self, data: bytes, *, loose: bool) -> Iterator[Any]:
         for batch in read_batches("facefog_intent", data, INTENT, BATCH):
@@ -166,6 +174,27 @@ class _Reader:
             if name in batch.column_names:
                 some = batch.filter(pc.is_valid(batch[name]))
                 found.append((from_hex(some[name]), from_hex(some["source_ref"]), number))
+
+
+def ahead(get: Callable[[Any], Any], wanted: Sequence[Any], most: int) -> Iterator[Any]:
+    """``get`` of each, in order; round trips overlap, and at most ``most`` results wait."""
+    with ThreadPoolExecutor(most, thread_name_prefix="facefog-prove") as pool:
+        coming: deque[Future[Any]] = deque()
+        for item in wanted:
+            coming.append(pool.submit(get, item))
+            if len(coming) >= most:
+                yield coming.popleft().result()
+        while coming:
+            yield coming.popleft().result()
+
+
+def _home(key: str) -> str:
+    return "/".join(key.split("/")[1:3])
+
+
+def _is_intent(key: str) -> bool:
+    name = key.rpartition("/")[2]
+    return name.startswith("intent-") and name.endswith(".parquet")
 
 
 def read_part(audit: Objects, part: LedgerPart) -> bytes:

@@ -90,6 +90,7 @@ class _Proving:
         self._records: list[Hashed] = []
         self._unknown: list[Hashed] = []
         self._loose: list[Hashed] = []
+        self._gone: list[str] = []
         self._homes: dict[str, Store | None] = {}
         self._shown = read_shown(store)  # before the record, and both before the walk: what is shown was recorded first
         self._ledger = open_ledger()
@@ -165,7 +166,7 @@ class _Proving:
     def _look_again(self) -> None:
         """At what was recorded since, and at the intents of attempts that lost: few objects need it."""
         self._ledger = self._open_ledger()
-        self._book = self._read_book(stray_intents=True)
+        self._book = self._read_book(stray_intents=bool(self._unknown))
         proven, self._unknown = self._split(self._unknown)
         self._prove(proven)
         self._judge_loose()
@@ -193,7 +194,7 @@ class _Proving:
         """Bookkeeping that is as it should be is counted; the rest is looked at like any object that is not."""
         runs = [(run.run_key, run.generation) for run in self._book.known.runs]
         runs += [(str(entry.document["request_id"]), 0) for entry in self._ledger.entries if entry.kind == AMENDMENT]
-        wrong = Records(self._read, runs, self._book.known).judge(self._records)
+        wrong, self._gone = Records(self._read, runs, self._book.known).judge(self._records)
         wrong |= self._strange_snapshots() if self._own else {}
         self._notes += [f"dataset {item.dataset}: {item.problem}" for item in self._shown if item.problem]
         for item in self._records:
@@ -275,5 +276,5 @@ class _Proving:
         """Snapshots that must have been there."""
         if self._own and not self._shown:
             yield Finding(f"{FOLDER}dataset.json", Class.MISSING, "runs published here, and no dataset is described")
-        for key in Records(self._read, (), self._book.known).gaps(self._records):
+        for key in self._gone:
             yield Finding(key, Class.MISSING, "bookkeeping: other bookkeeping here names it")

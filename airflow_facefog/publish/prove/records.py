@@ -12,13 +12,19 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from hashlib import sha256
 
 from airflow_facefog.publish.prove import shapes
-from airflow_facefog.publish.prove.known import Known
+from airflow_facefog.publish.prove.known import Known, ahead
 from airflow_facefog.publish.prove.model import Hashed
 from airflow_facefog.publish.prove.rows import rows_problem
 from airflow_facefog.publish.prove.shown import named_parts
+from airflow_facefog.publish.store import PROBE, PROBED
 
 LARGEST = 1_000_000_000
 """Bytes. Bookkeeping above this is not read."""
+
+AT_ONCE, TABLES_AT_ONCE = 16, 2
+"""Files that are read at the same time: JSON, and parts, which may be large."""
+
+UNREADABLE = "bookkeeping: it cannot be read"
 
 _HOME = r"_facefog/(?:datasets/[A-Za-z0-9][A-Za-z0-9_-]{0,63}/)?"
 _RUN = rf"{_HOME}runs/(?P<run>[0-9a-f]{{32}})/(?P<generation>[0-9]+)/"
@@ -37,7 +43,7 @@ Read = Callable[[str], bytes | None]
 
 def is_record(key: str) -> bool:
     """Whether a key has a form that only our bookkeeping has."""
-    return any(form.fullmatch(key) for form in (_SNAPSHOT, _NOTE, _COMMITTED, _ROWS, _WITHDRAWN, _ERASED, _OTHER))
+    return key == PROBE or any(form.fullmatch(key) for form in (_SNAPSHOT, _NOTE, _COMMITTED, _ROWS, _WITHDRAWN, _ERASED, _OTHER))
 
 
 class Records:
@@ -49,47 +55,49 @@ class Records:
         self._runs = set(runs)
         self._known = known
 
-    def judge(self, items: Sequence[Hashed]) -> dict[str, str]:
-        """Key → what is wrong with it, for those that are not as they should be. ``items``: keys that ``is_record``."""
-        named = self._named(items)
-        wrong = {item.key: self._problem(item, named) for item in items}
-        return {key: problem for key, problem in wrong.items() if problem}
+    def judge(self, items: Sequence[Hashed]) -> tuple[dict[str, str], list[str]]:
+        """(key → what is wrong with it, for those that are not as they should be; keys that must have been there).
 
-    def gaps(self, items: Sequence[Hashed]) -> list[str]:
-        """Keys that must have been there: snapshots below or named by what is there, and parts that snapshots name."""
-        seen: dict[str, set[int]] = {}
-        named: dict[str, set[int]] = {}
+        ``items``: keys that ``is_record``. What is missing: snapshots below or named by what is there, and parts that
+        snapshots name. Each file is read once, several at a time.
+        """
+        named: dict[str, set[str]] = {}
+        tables: list[Hashed] = []
+        texts: list[Hashed] = []
         for item in items:
-            match, home = _SNAPSHOT.fullmatch(item.key), _HOME_OF.match(item.key)
-            if match and home:
-                seen.setdefault(home[0], set()).add(int(match["seq"]))
-            elif home and (_COMMITTED.fullmatch(item.key) or item.key.endswith("/latest.json")):
-                named.setdefault(home[0], set()).add(_seq(self._small(item)))
-        homes = sorted({*seen, *named})
-        gaps = [key for home in homes for key in _first_gaps(home, seen.get(home, set()), named.get(home, set()))]
-        return gaps + sorted(set(self._named(items)) - {item.key for item in items})
-
-    def _named(self, items: Sequence[Hashed]) -> dict[str, set[str]]:
-        return named_parts(filter(None, (self._small(item) for item in items if _names_parts(item.key))))
+            (tables if item.key.endswith(".parquet") else texts).append(item)
+        wrong: dict[str, str] = {}
+        seqs: dict[str, tuple[set[int], set[int]]] = {}
+        for item, data in zip(texts, ahead(self._small, texts, AT_ONCE), strict=True):
+            wrong[item.key] = self._owner(item.key) or self._check_json(item.key, data)
+            _note_seqs(seqs, item.key, data)
+            if _names_parts(item.key):
+                named_parts(data, named)
+        for item, data in zip(tables, ahead(self._small, tables, TABLES_AT_ONCE), strict=True):
+            wrong[item.key] = self._owner(item.key) or self._check_table(item, data, named)
+        gaps = [key for home in sorted(seqs) for key in _first_gaps(home, *seqs[home])]
+        missing = sorted(named.keys() - {item.key for item in items})
+        return {key: problem for key, problem in wrong.items() if problem}, gaps + missing
 
     def _small(self, item: Hashed) -> bytes | None:
         return self._read(item.key) if item.size <= LARGEST else None
 
-    def _problem(self, item: Hashed, named: Mapping[str, set[str]]) -> str:
-        if item.key in named and item.digest.hex() not in named[item.key]:
-            return "bookkeeping: it does not hold the bytes that a snapshot names"
-        data = self._small(item)
-        if data is None:
-            return "bookkeeping: it cannot be read"
+    def _owner(self, key: str) -> str:
+        """Whether it is of a run or erasure that nobody knows."""
         for form, what in _OWNED.items():
-            match = form.fullmatch(item.key)
+            match = form.fullmatch(key)
             if match and (match["run"], int(match.groupdict().get("generation") or 0)) not in self._runs:
                 return f"bookkeeping of {what} that the audit does not know"
-        if item.key.endswith(".parquet"):
-            return rows_problem(data, self._known, self._runs)
-        return self._check_json(item.key, data)
+        return ""
 
-    def _check_json(self, key: str, data: bytes) -> str:
+    def _check_table(self, item: Hashed, data: bytes | None, named: Mapping[str, set[str]]) -> str:
+        if item.key in named and item.digest.hex() not in named[item.key]:
+            return "bookkeeping: it does not hold the bytes that a snapshot names"
+        return UNREADABLE if data is None else rows_problem(data, self._known, self._runs)
+
+    def _check_json(self, key: str, data: bytes | None) -> str:
+        if data is None:
+            return UNREADABLE
         try:
             body = json.loads(data)
         except (ValueError, RecursionError):
@@ -106,6 +114,16 @@ class Records:
         if erased and sha256(data).hexdigest()[:12] != erased["hash"]:
             return "bookkeeping: it is not the note of an erasure that its name says"
         return ""
+
+
+def _note_seqs(seqs: dict[str, tuple[set[int], set[int]]], key: str, data: bytes | None) -> None:
+    """Home → (numbers of snapshots that are there, numbers that something names)."""
+    match, home = _SNAPSHOT.fullmatch(key), _HOME_OF.match(key)
+    seen, named = seqs.setdefault(home[0] if home else "", (set(), set()))
+    if match:
+        seen.add(int(match["seq"]))
+    elif _COMMITTED.fullmatch(key) or key.endswith("/latest.json"):
+        named.add(_seq(data))
 
 
 def _first_gaps(home: str, seen: set[int], named: set[int]) -> list[str]:

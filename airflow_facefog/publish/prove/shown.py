@@ -112,14 +112,11 @@ def _places(known: Known, item: Shown) -> set[tuple[str, str]]:
     }
 
 
-def named_parts(snapshots: Iterable[bytes]) -> dict[str, set[str]]:
-    """Part key → hashes, over snapshot and note files that parse."""
-    named: dict[str, set[str]] = {}
-    for data in snapshots:
-        try:
-            body = json.loads(data)
-            for part in body.get("parts", [body]):
-                named.setdefault(str(part["key"]), set()).add(str(part["sha256"]))
-        except (ValueError, KeyError, TypeError, AttributeError):
-            continue
-    return named
+def named_parts(data: bytes | None, named: dict[str, set[str]]) -> None:
+    """Add what a snapshot or note names: part key → hashes. Nothing for a file that does not parse."""
+    try:
+        body = json.loads(data or b"")
+        for part in body.get("parts", [body]):
+            named.setdefault(str(part["key"]), set()).add(str(part["sha256"]))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return
