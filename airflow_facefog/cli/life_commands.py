@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from airflow_facefog.cli.local_run import default_sql_url
+from airflow_facefog.cli.refog_option import Wish, refog_one
 from airflow_facefog.cli.screen import say, show, show_rows
 from airflow_facefog.core.errors import ConfigurationError
 from airflow_facefog.core.keys import KeyRing
@@ -91,16 +92,34 @@ def erase(
     without_destination: Annotated[
         bool, typer.Option("--without-destination", help="Go on when a destination is not where it was.")
     ] = False,
+    refog: Annotated[bool, typer.Option("--refog", help="Keep the picture, fogged again with the boxes.")] = False,
+    box: Annotated[
+        list[str] | None,
+        typer.Option("--box", metavar="X1,Y1,X2,Y2[,CLASS]", help="A missed face, upright pixels; may be repeated."),
+    ] = None,
+    policy: Annotated[Path | None, typer.Option(help="--refog: instead of the policy that made it.")] = None,
+    detector: Annotated[list[str] | None, typer.Option(help="--refog: instead of the detector that made it.")] = None,
     sql: Sql = None, signing_key: Signing = None, keyless: Keyless = False, as_json: Json = False,
 ) -> int:  # fmt: skip
     """Erase a picture: from what was published, from every part of the audit, and from later runs.
 
-    If it stops half way, run the same command again.
+    With --refog the picture stays, fogged again with what was missed, and its old output goes. If it stops half way, run
+    the same command again.
     """
     from airflow_facefog.job import erase as job
 
     place = Place.parse(audit)
     keys = _keys(place, keyless)
+    if refog:
+        if raw or without_destination or request_id or len(images) != 1:
+            raise ConfigurationError(
+                "--refog takes one image, and neither --raw, --without-destination nor --request-id"
+            )
+        wish = Wish(images[0], box or [], actor, reason, policy, detector)
+        signer, sink = (None, None) if dry_run else (_signer(place, signing_key), _sink(place, sql))
+        return refog_one(place, wish, keys, signer, sink, dry_run=dry_run, as_json=as_json)
+    if box or policy or detector:
+        raise ConfigurationError("--box, --policy and --detector belong to --refog")
     options = job.EraseOptions(request_id, actor, reason, raw, without_destination)
     if dry_run:
         return _show_trace(job.find_images(place, images, keys=keys, options=options), raw, as_json=as_json)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 
-import numpy as np
 import pytest
-from erasekit import Lake, dies_at, readable
-from jobkit import KEYS, MARKER, attempt, picture, save
-from test_reported import BOX, detections, report, shown, touched
+from erasekit import Lake, dies_at
+from jobkit import KEYS, attempt, picture, save
+from test_reported import BOX, detections, touched
 
 from airflow_facefog.audit import regions
 from airflow_facefog.audit.chain import read_entries
@@ -18,7 +16,7 @@ from airflow_facefog.audit.ledger import open_ledger
 from airflow_facefog.audit.parquet import read_arrow
 from airflow_facefog.audit.sealed import SigningKey
 from airflow_facefog.audit.sql import SqlSink
-from airflow_facefog.core.errors import ConfigurationError, FogError, PermanentError, StoreError
+from airflow_facefog.core.errors import ConfigurationError, PermanentError, StoreError
 from airflow_facefog.core.keys import KeyRing
 from airflow_facefog.core.policy import FogPolicy, load_policy
 from airflow_facefog.job.amending import unfinished
@@ -30,7 +28,7 @@ from airflow_facefog.job.plan import make_plan
 from airflow_facefog.job.refog import RefogOptions, preview_refog, refog_image
 from airflow_facefog.job.refog_run import covered
 from airflow_facefog.job.verify_audit import VerifyRequest, verify_audit
-from airflow_facefog.publish.snapshots import newest_seq, open_dataset, read_snapshot
+from airflow_facefog.publish.snapshots import open_dataset
 
 TEXT = ",".join(str(int(value)) for value in BOX)
 KEY = SigningKey.generate()
