@@ -25,6 +25,9 @@ Document = Mapping[str, Any]
 
 ALGORITHM = "ed25519"
 
+EXACT = 2**53 - 1
+"""The largest integer that every reader of JSON holds exactly."""
+
 
 class LedgerError(PermanentError):
     """The record is damaged, incomplete or not what it says. Restore it from a backup; a retry does not help."""
@@ -175,9 +178,23 @@ def canonical(document: Any) -> bytes:
     import rfc8785
 
     try:
+        if _is_plain(document):  # ten times as fast, and the same bytes
+            return json.dumps(document, ensure_ascii=False, separators=(",", ":"), sort_keys=True).encode()
         return rfc8785.dumps(document)
-    except (rfc8785.CanonicalizationError, RecursionError):
+    except (rfc8785.CanonicalizationError, RecursionError, UnicodeEncodeError):
         raise LedgerError("a value of a sealed document has no canonical JSON form") from None
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether ``json`` writes this value in its canonical form: names in ASCII (which sort alike), no floats, exact integers."""
+    kind = type(value)
+    if kind is str or kind is bool or value is None:
+        return True
+    if kind is int:
+        return bool(-EXACT <= value <= EXACT)
+    if kind is dict:
+        return all(type(name) is str and name.isascii() for name in value) and all(map(_is_plain, value.values()))
+    return kind is list and all(map(_is_plain, value))
 
 
 def sha256(data: bytes) -> str:

@@ -102,7 +102,7 @@ def open_parquet(file: Any, name: str, coded: Iterable[str] = ()) -> Any:
     parquet = pq.ParquetFile(file, read_dictionary=[*coded, column] if column else list(coded), pre_buffer=False)
     table = TABLES.get(f"facefog_{name}")
     needed = {"salt", "leaf"} if table is None else {c.name for c in table.columns if not c.nullable}
-    missing = sorted(needed - set(parquet.schema_arrow.names))
+    missing = sorted(needed - set(parquet.schema.names))
     if missing:
         raise ValueError(f"column {missing[0]} is missing")
     return parquet
