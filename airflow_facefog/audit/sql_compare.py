@@ -202,7 +202,8 @@ def _sql_batches(connection: Connection, table: Table, run: SealedRun) -> Iterat
 def _array(name: str, values: Sequence[Any], kind: Any) -> Any:
     import pyarrow as pa
 
-    if bytes in set(map(type, values)):
+    found = set(map(type, values)) - {type(None)}
+    if bytes in found or (pa.types.is_integer(kind) and found - {int}):  # pyarrow would take 1.5 for 1
         raise WrongTypeError(name)
     try:
         return pa.array(values, kind)

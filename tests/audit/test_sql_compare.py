@@ -107,15 +107,16 @@ def test_a_failed_run_is_no_place_for_rows(audit, full):
     assert {table for run, table in found if run == "r1"} == {"facefog_image", "facefog_detection"}
 
 
-def test_a_value_of_another_type_is_named_by_its_column(audit, tmp_path):
-    """SQLite lets a text stand in a column of numbers."""
+@pytest.mark.parametrize(("column", "value"), [("x1", "'many'"), ("n_members", "1.5"), ("class_name", "x'ff'")])
+def test_a_value_of_another_type_is_named_by_its_column(audit, tmp_path, column, value):
+    """SQLite lets a text stand in a column of numbers, and a fraction in one of whole ones."""
     from airflow_facefog.audit.sql import SqlSink
 
     sink = SqlSink(f"sqlite:///{tmp_path / 'typed.db'}")
     load(audit, ledger(audit), sink)
-    execute(sink, f"UPDATE facefog_detection SET x1 = 'many' WHERE {S7}")
+    execute(sink, f"UPDATE facefog_detection SET {column} = {value} WHERE {S7}")
     (found,) = differences(audit, ledger(audit), sink)
-    assert found.detail == "SQL holds a value of another type in column x1"
+    assert found.detail == f"SQL holds a value of another type in column {column}"
     sink.close()
 
 
