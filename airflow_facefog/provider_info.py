@@ -74,6 +74,7 @@ def get_provider_info() -> dict[str, Any]:
                     "airflow_facefog.operators.batches",
                     "airflow_facefog.operators.publish",
                     "airflow_facefog.operators.audit_life",
+                    "airflow_facefog.operators.audit_refog",
                     "airflow_facefog.operators.prove",
                     "airflow_facefog.operators.audit_load",
                     "airflow_facefog.operators.audit_check",

@@ -180,10 +180,10 @@ def _check_shown(call: _Call) -> list[Result]:
             "the picture is not shown with everything that was reported, perhaps because somebody reported more meanwhile; "
             "let the next run over its source publish it, then repeat this"
         )
-    runs = {(row.place, row.dataset, row.run.home) for row in shown if _is_mine(row, call.request_id)}
+    runs = Counter((row.place, row.dataset, row.run.home) for row in shown if _is_mine(row, call.request_id))
     return [
-        {"destination": place.uri, "dataset": dataset, **tell(call.means, home)}
-        for place, dataset, home in sorted(runs, key=str)
+        {"destination": place.uri, "dataset": dataset, "replaced": replaced, **tell(call.means, home)}
+        for (place, dataset, home), replaced in sorted(runs.items(), key=str)
     ]
 
 

@@ -67,7 +67,7 @@ class ExpireAuditOperator(BaseOperator):
 
         keep = Retention(**self.days, unfinished=self.unfinished, published=self.published)
         return expire_audit(
-            _audit(self.audit, self.audit_conn_id), keep, open_root=open_root, signer=signing_key(self.signing_conn_id),
+            audit_place(self.audit, self.audit_conn_id), keep, open_root=open_root, signer=signing_key(self.signing_conn_id),
             sql=sql_sink(self.audit_sql_conn_id), actor=self.actor, dry_run=self.dry,
         )  # fmt: skip
 
@@ -115,22 +115,23 @@ class EraseImagesOperator(BaseOperator):
 
         options = EraseOptions(self.request_id or None, self.actor, self.note, self.raw)
         result = erase_images(
-            _audit(self.audit, self.audit_conn_id), _ids(self.images), keys=key_ring(self.key_conn_id),
+            audit_place(self.audit, self.audit_conn_id), read_ids(self.images), keys=key_ring(self.key_conn_id),
             open_root=open_root, options=options, signer=signing_key(self.signing_conn_id),
             sql=sql_sink(self.audit_sql_conn_id),
         )  # fmt: skip
         for host in result["recipients"]:
             self.log.warning("the raw picture was sent to %s: ask there for its deletion too", host)
-        _announce(context, self.outlets, result)
+        announce(context, self.outlets, result)
         return result
 
 
-def _audit(audit: str, conn_id: str | None) -> Place:
+def audit_place(audit: str, conn_id: str | None) -> Place:
+    """Where the audit is and what opens it."""
     where = place(audit)
     return replace(where, conn_id=conn_id or where.conn_id)
 
 
-def _ids(images: Sequence[str] | str) -> list[str]:
+def read_ids(images: Sequence[str] | str) -> list[str]:
     """Raises ConfigurationError for anything but ids, without quoting it: it may be a name."""
     from airflow_facefog.job.trace import ID
 
@@ -141,14 +142,14 @@ def _ids(images: Sequence[str] | str) -> list[str]:
     return ids
 
 
-def _announce(context: Context, outlets: Sequence[Any], result: dict[str, Any]) -> None:
+def announce(context: Context, outlets: Sequence[Any], result: dict[str, Any]) -> None:
     """Tell consumers as a run does: URIs and counts, no id."""
     head = result["chain_head"]
     extras = {
         done["destination"]: {
             "delta_uri": done["delta_uri"], "snapshot_seq": done["snapshot_seq"], "changed": True,
             "manifest_sha256": head.partition(":")[2], "chain_head": head,
-            "counts": {"added": 0, "replaced": 0, "withdrawn": done["withdrawn"]},
+            "counts": {"added": 0, "replaced": done.get("replaced", 0), "withdrawn": done.get("withdrawn", 0)},
         }
         for done in result["datasets"]
     }  # fmt: skip
