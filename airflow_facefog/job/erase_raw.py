@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_facefog.core.errors import ConfigurationError, StoreError
 from airflow_facefog.job.model import RootOpener
 from airflow_facefog.job.plan import item_uri
+from airflow_facefog.publish.store import read_whole
 
 if TYPE_CHECKING:
     from airflow_facefog.core.keys import KeyRing
@@ -36,7 +37,7 @@ def image_id(file: File, keys: KeyRing, open_root: RootOpener) -> str | None:
     """The id of what a file holds now, or None: there is no such file. Raises ConfigurationError, StoreError."""
     path = _path(*file, open_root)
     try:
-        return keys.image_id(bytes(path.fs.cat_file(path.path)))
+        return keys.image_id(read_whole(path.fs, path.path))
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return None
     except PermissionError:
@@ -69,8 +70,8 @@ def _tabled(audit: Store, wanted: frozenset[str]) -> Iterator[File]:
 def _delete(uri: str, conn_id: str | None, case: Case, open_root: RootOpener) -> int:
     path = _path(uri, conn_id, open_root)
     try:
-        data = path.fs.cat_file(path.path)
-        if case.keys.image_id(bytes(data)) not in case.subject.image_ids:
+        data = read_whole(path.fs, path.path)
+        if case.keys.image_id(data) not in case.subject.image_ids:
             return 0
         path.fs.rm_file(path.path)
     except FileNotFoundError:

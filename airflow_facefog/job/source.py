@@ -15,6 +15,7 @@ from airflow_facefog.core.errors import ImageError, SourceError, StoreError
 from airflow_facefog.core.raw import RawImage
 from airflow_facefog.core.records import Reason
 from airflow_facefog.job.listing import local_etag, remote_etag
+from airflow_facefog.publish.store import read_whole
 
 if TYPE_CHECKING:
     from upath import UPath
@@ -83,7 +84,7 @@ class Source:
     def _read_remote(self, item: Item) -> bytes:
         path = f"{self._base}/{item.key}"
         try:
-            data = bytes(self._fs.cat_file(path))
+            data = read_whole(self._fs, path)
             etag = remote_etag(self._fresh_info(path))
         except FileNotFoundError:
             raise SourceError(Reason.SOURCE_MISSING, "the object is gone since it was listed") from None

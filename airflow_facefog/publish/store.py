@@ -116,7 +116,7 @@ class Store:
         path = self._path(key)
         with storage_faults("read", key):
             try:
-                return local_files.read(path) if self.local else bytes(self._fs.cat_file(path))
+                return local_files.read(path) if self.local else read_whole(self._fs, path)
             except (FileNotFoundError, NotADirectoryError):
                 return None
 
@@ -132,12 +132,13 @@ class Store:
         return int(info["size"])
 
     def list(self, prefix: str = "") -> list[str]:
-        """All keys in the folder ``prefix`` (whole segments), sorted; never answered from a cache."""
+        """All keys in the folder ``prefix`` (whole segments) but the probe, sorted; never answered from a cache."""
         path = self._path(prefix.rstrip("/")) if prefix.strip("/") else self._base.rstrip("/")
         with storage_faults("list", prefix):
             found = local_files.walk(path or "/") if self.local else self._find(path)
         start = len(self._base.rstrip("/")) + 1
-        return sorted(name[start:] for name in found if name.startswith(path + "/"))
+        keys = (name[start:] for name in found if name.startswith(path + "/"))
+        return sorted(key for key in keys if key != PROBE)
 
     def delete(self, key: str) -> bool:
         """Remove an object (caches, erasure). True: removed; False: there was none."""
@@ -233,6 +234,17 @@ class Store:
             return not self._put_if_absent(PROBE, PROBED) or not self._put_if_absent(PROBE, PROBED)
         except (TypeError, NotImplementedError, ValueError):
             return False
+
+
+def read_whole(fs: Any, path: str) -> bytes:
+    """A remote object by one request. s3fs asks for its size first, for pieces side by side; pictures and parts are small,
+    many are read at once, and pieces of two versions of an object never meet.
+    """
+    from inspect import signature
+
+    reader = getattr(fs, "_cat_file", None)
+    single = reader is not None and "max_concurrency" in signature(reader).parameters
+    return bytes(fs.cat_file(path, **({"max_concurrency": 1} if single else {})))
 
 
 def _kind(fs: Any) -> str:
