@@ -43,7 +43,8 @@ Read = Callable[[str], bytes | None]
 
 def is_record(key: str) -> bool:
     """Whether a key has a form that only our bookkeeping has."""
-    return key == PROBE or any(form.fullmatch(key) for form in (_SNAPSHOT, _NOTE, _COMMITTED, _ROWS, _WITHDRAWN, _ERASED, _OTHER))
+    forms = (_SNAPSHOT, _NOTE, _COMMITTED, _ROWS, _WITHDRAWN, _ERASED, _OTHER)
+    return key == PROBE or any(form.fullmatch(key) for form in forms)
 
 
 class Records:
@@ -98,6 +99,8 @@ class Records:
     def _check_json(self, key: str, data: bytes | None) -> str:
         if data is None:
             return UNREADABLE
+        if key == PROBE:
+            return "" if data == PROBED else "bookkeeping: it is not the probe that its name says"
         try:
             body = json.loads(data)
         except (ValueError, RecursionError):
