@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import re
 import stat
 import threading
 from collections import deque
@@ -35,9 +36,13 @@ REMOTE_THREADS = 16
 """Round trips to an object store overlap; its bytes come slower than a CPU hashes them."""
 
 LINK, SPECIAL = "a symbolic link, not followed", "no regular file (pipe, socket or device), not opened"
+AMBIGUOUS = "a key that clients of the store read as another object's version; not opened"
 UNREADABLE = "cannot be read"
 GONE = "gone"
 """Removed between listing and reading: no object any more."""
+
+_VERSION = re.compile(r"\?versionid=|#[0-9]+$", re.IGNORECASE)
+"""What fsspec's clients cut off a key, so that they would read another object. Our own keys have neither character."""
 
 _buffers = threading.local()
 
@@ -110,7 +115,8 @@ def _walk_remote(store: Store) -> Iterator[Found]:
         return
     for name in sorted(listed):
         if name.startswith(base + "/"):
-            yield Found(name[len(base) + 1 :], int(listed[name].get("size") or 0))
+            key = name[len(base) + 1 :]
+            yield Found(key, int(listed[name].get("size") or 0), AMBIGUOUS if _VERSION.search(key) else "")
 
 
 def _chunks(found: Iterable[Found]) -> Iterator[list[Found]]:
@@ -171,6 +177,8 @@ def _hash_file(descriptor: int, size: int) -> tuple[int, bytes]:
 
 def _hash_remote(store: Store, path: str, item: Found) -> Hashed:
     fs, digest, total = _fs(store), hashlib.sha256(), 0
+    if item.special:
+        return Hashed(item.key, item.size, b"", item.special)
     try:
         if item.size <= RANGE:
             data = bytes(fs.cat_file(path))
