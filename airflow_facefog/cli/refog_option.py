@@ -44,8 +44,8 @@ def refog_one(
         show(preview_refog(audit, wish.image, wish.boxes, keys=keys, options=options), as_json=as_json)
         return 0
     result = refog_image(audit, wish.image, wish.boxes, keys=keys, options=options, signer=signer, sql=sql)
-    if not any(one["changed"] for one in result["datasets"]) and not result["rows_removed"]:
-        say("what is shown covers this already; the report stands for later runs")
+    if not result["rows_removed"] and not result["objects_removed"]:
+        say("what is shown covers this already: nothing was taken away, and the report stands for later runs")
     short = {name: len(value) if isinstance(value, list) else value for name, value in result.items()}
     show(result if as_json else short, as_json=as_json)
     return 0

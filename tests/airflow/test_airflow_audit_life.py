@@ -14,6 +14,7 @@ from fog_lake import Lake, fog_dag, xcom
 from airflow_facefog.audit.sealed import SigningKey
 from airflow_facefog.core.keys import KeyRing
 from airflow_facefog.operators.audit_life import EraseImagesOperator, ExpireAuditOperator
+from airflow_facefog.operators.audit_refog import RefogImageOperator
 from airflow_facefog.operators.audit_verify import AuditVerifyOperator
 from airflow_facefog.publish.snapshots import open_dataset
 
@@ -60,6 +61,48 @@ def test_a_dag_erases_what_its_params_name_and_tells_consumers(
     assert image_id(published) not in json.dumps(result)
     assert open_dataset(f"file://{published.clean}").num_rows == 2
     assert not [path for path in published.clean.rglob("*") if "person-0" in path.name]
+
+
+def test_a_dag_fogs_a_picture_again_and_tells_consumers(
+    published: Lake, run_dag: Callable[..., Any], session: Any
+) -> None:
+    """Id and boxes come with the run; the asset event says replaced; a later run keeps the box; the audit verifies."""
+    clean = Asset(name="refog_clean", uri=f"file://{published.clean}")
+    params = {"image": Param("", type="string"), "boxes": Param("", type="string")}
+    with DAG("life_refog", schedule=None, params=params) as dag:
+        RefogImageOperator(
+            task_id="refog", image="{{ params.image }}", boxes="{{ params.boxes }}", audit=str(published.audit),
+            actor="{{ run_id }}", outlets=[clean], **RIGHTS,
+        ) >> AuditVerifyOperator(
+            task_id="verify", audit=str(published.audit), public_key=KEY.public.pem.decode(), require_signed=True, deep=True
+        )  # fmt: skip
+    before = set(open_dataset(f"file://{published.clean}")["sha256"].to_pylist())
+    run = run_dag(dag, run_conf={"image": image_id(published), "boxes": "96,64,128,104; 8,80,40,112,face"})
+    assert run.state == "success"
+    (result,) = xcom(session, run, "refog")
+    assert (result["rows_removed"], result["objects_removed"], result["regions"]) == (1, 1, 2)
+    assert [(one["replaced"], one["changed"]) for one in result["datasets"]] == [(1, True)]
+    assert image_id(published) not in json.dumps(result)
+    after = set(open_dataset(f"file://{published.clean}")["sha256"].to_pylist())
+    assert (len(after), len(before & after)) == (3, 2)
+    assert run_dag(fog_dag("life_night", published, **RIGHTS)).state == "success"
+    assert set(open_dataset(f"file://{published.clean}")["sha256"].to_pylist()) == after
+
+
+@pytest.mark.parametrize(
+    ("image", "boxes", "message"),
+    [
+        ("person-0.jpg", "1,1,9,9", "64 hex digits"), ("0" * 64, "1,1,9,9", "nothing found"),
+        (f"{'0' * 64},{'1' * 64}", "1,1,9,9", "one image"), ("ID", "1,1,nan,9", "is none"), ("ID", "", "no box"),
+        ("ID", "999,1,1000,9", "outside"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_fogged_again_fails_at_once(published: Lake, image: str, boxes: str, message: str) -> None:
+    """Names, unknown and several pictures, wrong boxes."""
+    image = image.replace("ID", image_id(published))
+    operator = RefogImageOperator(task_id="refog", image=image, boxes=boxes, audit=str(published.audit), **RIGHTS)
+    with pytest.raises(AirflowFailException, match=message):
+        operator.execute({})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("images", ["person-0.jpg", "", [], "/photos/x.jpg", "' or 1=1 --", ["0" * 63]])

@@ -158,3 +158,45 @@ def test_an_erasure_that_stopped_is_named_by_the_next_expiry(world):
     (world.audit / "erasing" / f"{'a' * 32}.json").write_text("{}")
     outcome = world.facefog("audit", "expire", world.audit)
     assert (outcome.code, f"erasure {'a' * 32} was begun" in outcome.err) == (0, True)
+
+
+def test_refog_keeps_the_picture_and_every_later_run_fogs_the_box(world):
+    """Dry run, twice, a nightly run, diff-policy, and an erasure after it: the whole way of a reported face."""
+    raw = world.raw / "person-1.jpg"
+    box = ("--refog", "--box", "100,60,130,100", "--actor", "dpo")
+    (old,) = world.clean.glob("data/person-1*")
+    dry = audited(world, "erase", raw, *box, "--dry-run", "--json")
+    assert (dry.code, dry.json["regions"]) == (0, [[100.0, 60.0, 130.0, 100.0, "face"]])
+    done = audited(world, "erase", raw, *box, "--json")
+    assert (done.code, done.json["rows_removed"], done.json["objects_removed"]) == (0, 1, 1)
+    (new,) = world.clean.glob("data/person-1*")
+    assert new.name != old.name
+    again = audited(world, "erase", raw, *box)
+    assert (again.code, "covers this already" in again.err) == (0, True)
+    assert world.run().code == 0
+    assert list(world.clean.glob("data/person-1*")) == [new]
+    assert "by a person" in world.facefog("audit", "show", raw, "--audit", world.audit).out
+    assert world.facefog("audit", "verify", world.audit, "--deep").code == 0
+    assert world.facefog("prove", world.clean, "--audit", world.audit).code == 0
+    assert audited(world, "erase", raw).code == 0
+    assert not list(world.clean.glob("data/person-1*"))
+    assert not [path for path in (world.audit / "regions").rglob("*") if path.is_file()]
+
+
+WRONG = {
+    "two images": (["a", "b", "--refog", "--box", "1,1,9,9"], "one image"),
+    "raw too": (["a", "--refog", "--raw", "--box", "1,1,9,9"], "--raw"),
+    "box alone": (["a", "--box", "1,1,9,9"], "belong to --refog"),
+    "policy alone": (["a", "--policy", "x.yaml"], "belong to --refog"),
+    "no box": (["person-1.jpg", "--refog"], "no box"),
+    "no number": (["person-1.jpg", "--refog", "--box", "1,1,9"], "is none"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_a_wrong_refog_is_a_usage_error(world, wrong):
+    """Exit 2 and what to do; nothing is written."""
+    argv, message = WRONG[wrong]
+    outcome = audited(world, "erase", *(world.raw / text if text.endswith(".jpg") else text for text in argv))
+    assert (outcome.code, message in outcome.err) == (2, True), outcome.err
+    assert not (world.audit / "regions").exists()

@@ -30,6 +30,9 @@ from airflow_facefog.job.refog_run import covered
 from airflow_facefog.job.verify_audit import VerifyRequest, verify_audit
 from airflow_facefog.publish.snapshots import open_dataset
 
+STRIDE = 5
+"""Every how many writes a refog is killed; 1 takes two minutes and holds too."""
+
 TEXT = ",".join(str(int(value)) for value in BOX)
 KEY = SigningKey.generate()
 
@@ -364,15 +367,16 @@ def test_the_preview_changes_nothing(lake):
     assert lake.state() == before
 
 
-def test_a_refog_killed_at_any_write_is_finished_by_the_same_call(tmp_path, monkeypatch):
-    """For every write and delete: what is shown is recorded, and the end shows the new picture and nothing of the old."""
+@pytest.mark.parametrize("night", [False, True], ids=["alone", "a run in between"])
+def test_a_refog_killed_at_a_write_is_finished_by_the_same_call(tmp_path, monkeypatch, night):
+    """Writes and deletes all over it: what is shown is recorded, and the end shows the new picture, nothing of the old."""
     lake = Lake(tmp_path)
     lake.photos = lake.world.photos(2)
     lake.run("r1")
     photo = lake.photos[1]
-    old, before, n, finished = output(lake, photo), lake.state(), 0, False
+    old, before, n, finished = output(lake, photo), lake.state(), 2 * night, False
     while not finished:
-        n += 1
+        n += STRIDE
         lake.restore(before)
         with dies_at(monkeypatch, n):
             try:
@@ -381,14 +385,15 @@ def test_a_refog_killed_at_any_write_is_finished_by_the_same_call(tmp_path, monk
             except StoreError:
                 check_halfway(lake, photo)
         if not finished:
-            lake.run("night")
+            if night:
+                lake.run("night")
             done = refog(lake, photo)
             assert done["regions"] == 1, n
         assert not lake.holding(old), n
         assert len(rows_of(lake, photo)) == 1, n
         assert not unfinished(lake.store(lake.audit)), n
         assert len(open_dataset(lake.store(lake.clean)).to_pylist()) == 2, n
-        if n % 7 == 0 or finished:
+        if n % 3 == 0 or finished:
             assert touched(lake, photo) > 8, n
             assert not faults(lake), n
     assert n > 30, "every step writes something"
