@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fnmatch
 import hashlib
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -17,7 +16,7 @@ from airflow_facefog.audit.tombstones import read_tombstones
 from airflow_facefog.core.errors import FogError
 from airflow_facefog.core.keys import NO_KEY, KeyRing
 from airflow_facefog.core.policy import Limits
-from airflow_facefog.publish.dataset import home
+from airflow_facefog.publish.prove.absent import absent, strange_snapshots
 from airflow_facefog.publish.prove.book import OTHER_KEY, Book, Proven
 from airflow_facefog.publish.prove.index import Digests
 from airflow_facefog.publish.prove.known import read_known
@@ -109,7 +108,8 @@ class _Proving:
             self._prove(proven)
             for item in rest:
                 (self._records if is_record(item.key) else self._unknown).append(item)
-        missing = list(self._missing()) if self._own else []
+        there = {item.key for item in self._unknown}
+        missing = list(absent(self._book, self._seen, there, self._elsewhere)) if self._own else []
         at_hand = self._book.known.outputs.digests[self._met]
         if self._unknown or self._records or self._loose:
             self._look_again()
@@ -195,22 +195,12 @@ class _Proving:
         runs = [(run.run_key, run.generation) for run in self._book.known.runs]
         runs += [(str(entry.document["request_id"]), 0) for entry in self._ledger.entries if entry.kind == AMENDMENT]
         wrong, self._gone = Records(self._read, runs, self._book.known).judge(self._records)
-        wrong |= self._strange_snapshots() if self._own else {}
+        wrong |= strange_snapshots(self._book.expected) if self._own else {}
         self._notes += [f"dataset {item.dataset}: {item.problem}" for item in self._shown if item.problem]
         for item in self._records:
             if item.key not in wrong:
                 self._tally.add(Finding(item.key, Class.RECORD, "bookkeeping of facefog", item.size, item.digest))
         return [Suspect(item, wrong[item.key]) for item in self._records if item.key in wrong]
-
-    def _strange_snapshots(self) -> dict[str, str]:
-        """Newest snapshots that show what nobody published: whoever reads them gets objects that are not proven."""
-        counts = Counter(shown for shown, _ in self._book.expected.strangers)
-        return {
-            f"{home(shown.dataset)}snapshots/{shown.seq:010d}.json": (
-                f"bookkeeping: this snapshot shows {count} objects that no sealed run published"
-            )
-            for shown, count in counts.items()
-        }
 
     def _judge(self, suspects: list[Suspect], at_hand: Digests) -> None:
         """Everything that is left: decoded, compared and put into its class."""
@@ -257,20 +247,6 @@ class _Proving:
             place = self._home(str(sealed.row["destination"]).rstrip("/"))
             data = None if place is None else read(place, known.key_of(row))
         return data if data is not None and hashlib.sha256(data).digest() == digest else None
-
-    def _missing(self) -> Iterator[Finding]:
-        """What the newest snapshots show and the walk did not meet. An object with other bytes is tampered, not missing."""
-        known, there = self._book.known, {item.key for item in self._unknown}
-        rows = self._book.expected.rows
-        for row in rows[~self._seen[rows]].tolist():
-            key, digest = known.key_of(row), known.outputs.digests[row]
-            if key not in there:
-                at = self._elsewhere.get(digest.tobytes())
-                detail = "published, current, and not there" + (f"; its bytes are at {at}" if at else "")
-                run = known.run_of(row)
-                yield Finding(
-                    key, Class.MISSING, detail, 0, digest.tobytes(), run_key=run.run_key, generation=run.generation
-                )
 
     def _gaps(self) -> Iterator[Finding]:
         """Snapshots that must have been there."""
