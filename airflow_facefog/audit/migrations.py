@@ -58,7 +58,7 @@ def _to_2(connection: Connection) -> None:
         f"ALTER TABLE {VERSION_TABLE} ADD COLUMN views_sha256 TEXT",
         "CREATE TABLE facefog_erasure (request_id TEXT NOT NULL, run_key TEXT NOT NULL, generation BIGINT NOT NULL, "
         "part TEXT NOT NULL, reason TEXT NOT NULL, rows_removed BIGINT NOT NULL, old_sha256 TEXT NOT NULL, new_sha256 TEXT, "
-        "seq BIGINT NOT NULL, at TEXT NOT NULL, actor TEXT, PRIMARY KEY (request_id, run_key, generation, part))",
+        "seq BIGINT NOT NULL, at TEXT NOT NULL, actor TEXT, PRIMARY KEY (request_id, run_key, generation, part, seq))",
     ):
         connection.exec_driver_sql(statement)
 

@@ -81,7 +81,7 @@ EGRESS = _table(
 )  # fmt: skip
 ERASURE = _table(
     "facefog_erasure", "One row per part that an erasure or expiry changed; no trace of whose rows they were.",
-    columns.ERASURE, "request_id", "run_key", "generation", "part",
+    columns.ERASURE, "request_id", "run_key", "generation", "part", "seq",
 )  # fmt: skip
 
 TABLES: Mapping[str, Table] = {t.name: t for t in (RUN, INTENT, IMAGE, DETECTION, SOURCE, EGRESS, ERASURE)}

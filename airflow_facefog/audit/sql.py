@@ -165,18 +165,19 @@ class SqlSink:
             return False
         if found.manifest_sha256 is None or found.manifest_sha256 != run_row.get("manifest_sha256"):
             return True
-        return not {(row["request_id"], row["part"]) for row in erasures} <= self._erasures(connection, found)
+        return not {(row["part"], row["seq"]) for row in erasures} <= self._erasures(connection, found)
 
-    def _erasures(self, connection: Connection, run: Any) -> set[tuple[str, str]]:
+    def _erasures(self, connection: Connection, run: Any) -> set[tuple[str, int]]:
+        """(part, seq) of the amendments that are there: one request may change a part several times."""
         from sqlalchemy import select
 
         table = self._table(ERASURE)
         rows = connection.execute(
-            select(table.c.request_id, table.c.part).where(
+            select(table.c.part, table.c.seq).where(
                 table.c.run_key == run.run_key, table.c.generation == run.generation
             )
         )
-        return {(row.request_id, row.part) for row in rows}
+        return {(row.part, row.seq) for row in rows}
 
     def _source_refs(self, connection: Connection, key: Mapping[str, Any]) -> set[str]:
         from sqlalchemy import select

@@ -89,7 +89,8 @@ def amend(audit: Store, run_key: str, request_id: str, left: dict[str, list[dict
         before = run.parts[name]
         said: dict[str, Any] = {"key": None, "sha256": None, "rows": 0, "bytes": 0, "replaces": before.sha256}
         if found is not None:
-            data, key = to_parquet(f"facefog_{name}", found), f"runs/{run_key}/0/amended/{request_id}/{name}.parquet"
+            data = to_parquet(f"facefog_{name}", found)
+            key = f"runs/{run_key}/0/amended/{request_id}/{sha256(data)[:16]}/{name}.parquet"
             audit.create(key, data)
             said |= {"key": key, "sha256": sha256(data), "rows": len(found), "bytes": len(data)}
         parts[name], removed[name] = said, before.rows - said["rows"]

@@ -104,6 +104,21 @@ def test_rows_that_were_erased_disappear_and_stay_away(audit, sink):
     assert differences(audit, ledger(audit), sink) == []
 
 
+@pytest.mark.parametrize("between", [True, False])
+def test_a_request_that_changes_a_run_twice_is_loaded_twice(audit, sink, between):
+    """The same request finds more of a run later: those rows go too, whether SQL saw the first change or not."""
+    seal_run(audit, "r1", 3)
+    load(audit, ledger(audit), sink)
+    amend(audit, "r1", "e" * 32, {"image": [image(n) for n in (1, 2)]})
+    if between:
+        load(audit, ledger(audit), sink)
+    amend(audit, "r1", "e" * 32, {"image": [image(2)]})
+    assert load(audit, ledger(audit), sink).loaded == 1
+    assert rows(sink, "SELECT source_ref FROM facefog_image") == [("s2",)]
+    assert rows(sink, "SELECT rows_removed, seq FROM facefog_erasure ORDER BY 2") == [(1, 2), (1, 3)]
+    assert differences(audit, ledger(audit), sink) == []
+
+
 def _sources(*numbers):
     from airflow_facefog.audit.parquet import to_parquet
 
