@@ -64,7 +64,7 @@ S7 = "run_key = 'r1' AND source_ref = 's7'"
          "1 rows in the audit, 1 in SQL; first: this row: another policy_json"),
         ("INSERT INTO facefog_erasure (request_id, run_key, generation, part, reason, rows_removed, old_sha256, seq, at) "
          "VALUES ('q', 'r1', 0, 'image', 'erasure', 1, 'o', 9, 't')", "facefog_erasure",
-         "0 rows in the audit, 1 in SQL; first: request_id=q, part=image, seq=1: only in SQL"),
+         "0 rows in the audit, 1 in SQL; first: request_id=q, part=image, seq=9: only in SQL"),
     ],
 )  # fmt: skip
 def test_a_change_is_named_by_run_table_and_key(audit, full, statement, table, detail):
