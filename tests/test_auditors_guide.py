@@ -74,6 +74,13 @@ def test_the_planted_photo_is_found(said: dict[str, str]) -> None:
     assert "exit code 1" in text
 
 
+def test_a_reported_face_is_fogged_again(said: dict[str, str]) -> None:
+    """The old output is taken away, and the new record says that a person saw it."""
+    text = block(said, "--refog --box")
+    assert re.search(r"objects removed +1", text)
+    assert re.search(r"fogged +fog", text)
+
+
 def test_after_the_erasure_everything_still_holds(said: dict[str, str]) -> None:
     """The last block erases an image: the erasure is reported, the chain verifies from the old head on, the store is clean."""
     text = block(said, '--reason "request 4711"')

@@ -16,7 +16,7 @@ from airflow_facefog.core.errors import ConfigurationError, PermanentError
 from airflow_facefog.core.raw import sealed
 from airflow_facefog.job import erase_raw
 from airflow_facefog.job.amending import check_signer
-from airflow_facefog.job.erase_case import Case, describe, journal_key, keep_journal, open_case
+from airflow_facefog.job.erase_case import Case, describe, drop_journals, journal_key, keep_journal, open_case
 from airflow_facefog.job.erase_files import Files, apply, recipients
 from airflow_facefog.job.erase_steps import amend, check_destinations, delete_objects, record_in_sql, withdraw
 from airflow_facefog.job.model import Place, RootOpener, open_root_plain
@@ -106,7 +106,7 @@ def erase_images(
         left = _open(store, wanted, keys, options)
         if not left.trace.rows:
             break
-    store.delete(journal_key(case.request_id))
+    drop_journals(store, left)
     return {**_about(case), **done, **total, "chain_head": str(read_head(store))}
 
 

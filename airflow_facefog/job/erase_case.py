@@ -10,6 +10,7 @@ import hashlib
 import hmac
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -129,6 +130,19 @@ def keep_journal(audit: Store, case: Case, open_root: RootOpener, raw: frozenset
     )
     audit.replace(journal_key(case.request_id), journal.to_json())
     return Case(case.request_id, case.keys, case.trace, case.places, journal, case.ledger)
+
+
+def drop_journals(audit: Store, case: Case) -> None:
+    """Delete the journal of a finished erasure, and those that nobody has to finish any more: of other requests about these
+    very pictures that wanted no raw file deleted. They hold ids.
+    """
+    for key in audit.list("erasing"):
+        with suppress(ConfigurationError):  # a damaged one is for a person to look at
+            journal = Journal.read(audit, key.rpartition("/")[2].removesuffix(".json"))
+            same = bool(journal.image_ids) and journal.image_ids <= case.subject.image_ids
+            if same and not journal.raw and journal.sources <= case.subject.sources:
+                audit.delete(key)
+    audit.delete(journal_key(case.request_id))
 
 
 def journal_key(request_id: str) -> str:

@@ -89,7 +89,8 @@ def refog_image(
     call = _open(means, image, boxes, options or RefogOptions())
     check_signer(call.case.ledger, signer)
     again = _plan(call)
-    means.store.create(journal_key(call.request_id), Journal().to_json())
+    journal = Journal(image_ids=frozenset({call.image_id}))
+    means.store.create(journal_key(call.request_id), journal.to_json())
     stand(means.store, keys, call.image_id, call.regions)
     for one in again:
         publish_again(means, one)

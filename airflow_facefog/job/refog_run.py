@@ -97,7 +97,8 @@ def plan_again(
     policy, detector = policy or _as_written(plan.policy), detector or plan.detector
     sources = tuple(sorted(uri for _, uri in rows))
     listing = list_source(plan.source, sources, means.open_root)
-    identity = RunIdentity(DAG_ID, f"refog__{request_id}__{batch_id_of(listing.items)}", "refog", run_type="manual")
+    run_id = f"refog__{request_id}__{batch_id_of(listing.items)}"
+    identity = RunIdentity(DAG_ID, run_id, f"refog/{first.dataset}", run_type="manual")
     request = PlanRequest(
         identity=identity, source=plan.source, destination=first.place, audit=means.audit, policy=policy,
         detector=detector, layout=plan.layout, dataset=first.dataset, retry_quarantined=True,
@@ -146,15 +147,30 @@ def _begun(means: Means, again: Again) -> bool:
 
 
 def _run(means: Means, again: Again, refs: Sequence[Mapping[str, Any]]) -> None:
-    for ref in refs:
-        run_batch(
-            ref["plan"], ref["batch"], attempt=_attempt(), keys=means.keys, open_root=means.open_root,
-            open_access=means.open_access, audit_conn_id=means.audit.conn_id, workers=1, accept=again.accept,
-        )  # fmt: skip
+    try:
+        for ref in refs:
+            run_batch(
+                ref["plan"], ref["batch"], attempt=_attempt(), keys=means.keys, open_root=means.open_root,
+                open_access=means.open_access, audit_conn_id=means.audit.conn_id, workers=1, accept=again.accept,
+            )  # fmt: skip
+    except PermanentError:
+        _drop(means.store, refs[0]["plan"].partition("/plans/")[2].removesuffix("/plan.json"))
+        raise
     finalise(
         refs[0]["plan"], attempt=_attempt(), keys=means.keys, open_root=means.open_root,
         audit_conn_id=means.audit.conn_id, sql=means.sql, signer=means.signer,
     )  # fmt: skip
+
+
+def _drop(audit: Store, home: str) -> None:
+    """Forget a run that was refused before it recorded anything: nobody will finish it, and it names a file. What was sent
+    to a remote detector stays recorded, with its plan.
+    """
+    left = audit.list(f"intents/{home}")
+    if audit.list(f"commits/{home}") or any(not key.endswith(("/started", "/ended", "/holds")) for key in left):
+        return
+    for key in (f"plans/{home}/plan.json", *audit.list(f"plans/{home}"), f"sources/{home}.parquet", *left):
+        audit.delete(key)
 
 
 def _attempt() -> Attempt:

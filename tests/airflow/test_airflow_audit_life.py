@@ -77,7 +77,7 @@ def test_a_dag_fogs_a_picture_again_and_tells_consumers(
             task_id="verify", audit=str(published.audit), public_key=KEY.public.pem.decode(), require_signed=True, deep=True
         )  # fmt: skip
     before = set(open_dataset(f"file://{published.clean}")["sha256"].to_pylist())
-    run = run_dag(dag, run_conf={"image": image_id(published), "boxes": "96,64,128,104; 8,80,40,112,face"})
+    run = run_dag(dag, run_conf={"image": image_id(published), "boxes": "66,2,94,26; 2,2,22,24,face"})
     assert run.state == "success"
     (result,) = xcom(session, run, "refog")
     assert (result["rows_removed"], result["objects_removed"], result["regions"]) == (1, 1, 2)

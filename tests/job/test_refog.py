@@ -408,6 +408,27 @@ def check_halfway(lake, photo):
     assert row["sha256"].encode() in audit.read(run.parts["image"].key)
 
 
+def test_datasets_under_one_recipe_are_two_runs(lake):
+    """Same destination, policy and files: each dataset is replaced."""
+    lake.run("r1")
+    lake.run("r2", dataset="second")
+    assert len(refog(lake, lake.photos[1])["datasets"]) == 2
+    assert touched(lake, lake.photos[1]) > 8
+    assert touched(lake, lake.photos[1], dataset="second") > 8
+
+
+def test_an_erasure_ends_what_a_refused_report_began(lake):
+    """The refused report left its journal and a run that was never finished; the erasure leaves no id of the picture."""
+    lake.run("r1")
+    photo = lake.photos[1]
+    with pytest.raises(PermanentError):
+        refog(lake, photo, policy=load_policy({"rules": {}, "other_classes": "ignore"}))
+    assert len(unfinished(lake.store(lake.audit))) == 1
+    lake.erase(photo)
+    assert not unfinished(lake.store(lake.audit))
+    assert not lake.holding(image_id(photo), photo.stem)
+
+
 @pytest.mark.parametrize(
     ("region", "by", "is_covered"),
     [
