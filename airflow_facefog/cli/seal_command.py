@@ -9,7 +9,7 @@ import typer
 
 from airflow_facefog.cli.screen import say, show
 from airflow_facefog.job.model import Place, open_root_plain
-from airflow_facefog.job.plan import open_store
+from airflow_facefog.job.places import open_existing
 
 Audit = Annotated[str, typer.Argument(metavar="AUDIT", help="Folder or URI of the audit.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
@@ -31,7 +31,7 @@ def seal(
 
     place = Place.parse(audit)
     signer = find_signing_key(signing_key, [place.local_path] if place.is_local else [])
-    result = seal_outsiders(open_store(place, open_root_plain), signer)
+    result = seal_outsiders(open_existing(place, open_root_plain), signer)
     for problem in result["damaged"]:
         say(problem)
     show(result if as_json else {**result, "chained": len(result["chained"]), "damaged": len(result["damaged"])},
@@ -43,5 +43,5 @@ def head(audit: Audit, as_json: Json = False) -> None:
     """Print the newest entry of the chain, to keep it where whoever writes the audit cannot change it."""
     from airflow_facefog.audit.chain import read_head
 
-    found = read_head(open_store(Place.parse(audit), open_root_plain))
+    found = read_head(open_existing(Place.parse(audit), open_root_plain))
     show({"chain_head": str(found), "seq": found.seq, "sha256": found.sha256}, as_json=as_json)

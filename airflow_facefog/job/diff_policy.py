@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_facefog.core.errors import ConfigurationError, PolicyError
@@ -20,6 +19,7 @@ from airflow_facefog.core.policy import FogPolicy, load_policy
 from airflow_facefog.core.raw import sealed
 from airflow_facefog.job.current import Current, datasets, read_current
 from airflow_facefog.job.model import Place, RootOpener, open_root_plain
+from airflow_facefog.job.places import open_existing
 from airflow_facefog.job.plan import open_store
 from airflow_facefog.job.replay import Doubt, Outcome, Verdict, replay
 
@@ -67,12 +67,8 @@ def diff_policy(
     """
     from airflow_facefog.audit.ledger import open_ledger
 
-    if audit.is_local and not Path(audit.local_path).is_dir():
-        raise ConfigurationError(
-            "there is no audit at that place; give the folder or URI that a run was given as --audit"
-        )
     after = None if since is None else utc(since)
-    store = open_store(audit, open_root)
+    store = open_existing(audit, open_root)
     ledger = open_ledger(store)
     images: list[Row] = []
     totals: Counter[str] = Counter(dict.fromkeys(TOTALS, 0))
@@ -175,12 +171,15 @@ def source_uris(audit: Objects, refs: set[str]) -> dict[str, str]:
     import pyarrow.compute as pc
 
     from airflow_facefog.audit.parquet import read_arrow
+    from airflow_facefog.audit.read_ahead import ahead
 
     now = datetime.now(UTC).isoformat()
     found: dict[str, str] = {}
     wanted = pa.array(sorted(refs), pa.string())
-    for key in audit.list("sources") if refs else ():
-        table = read_arrow("facefog_source", audit.get(key) or b"")
+    for data in ahead(audit.get, audit.list("sources") if refs else ()):
+        if data is None:
+            continue  # it expired meanwhile: its sources are reported as unknown
+        table = read_arrow("facefog_source", data)
         for row in table.filter(pc.is_in(table["source_ref"], value_set=wanted)).to_pylist():
             if _moment(row["expires_at"]) > now:
                 found[row["source_ref"]] = row["source_uri"]
@@ -188,6 +187,8 @@ def source_uris(audit: Objects, refs: set[str]) -> dict[str, str]:
 
 
 def _roots(audit: Objects, images: Sequence[Row]) -> tuple[str, ...]:
+    from airflow_facefog.audit.read_ahead import ahead
+
     homes = {f"{row['run_key']}/{row['generation']}" for row in images if row["source"] == "known"}
-    plans = [audit.get(f"plans/{home}/plan.json") for home in sorted(homes)]
+    plans = ahead(audit.get, [f"plans/{home}/plan.json" for home in sorted(homes)])
     return tuple(sorted({json.loads(plan)["source"]["uri"] for plan in plans if plan is not None}))

@@ -22,7 +22,8 @@ from airflow_facefog.job.ages import Ages, measure
 from airflow_facefog.job.amending import amend_run, check_signer, unfinished
 from airflow_facefog.job.erase_files import Edit, apply
 from airflow_facefog.job.model import Place, RootOpener, open_root_plain
-from airflow_facefog.job.plan import SOURCE_RETENTION_DAYS, open_store
+from airflow_facefog.job.places import open_existing
+from airflow_facefog.job.plan import SOURCE_RETENTION_DAYS
 from airflow_facefog.job.runs import RunPlace, run_places
 from airflow_facefog.job.shown import shown_homes
 from airflow_facefog.job.trace_rows import is_in
@@ -78,12 +79,13 @@ def expire_audit(
     """Apply a retention to an audit. Returns counts: {"sources", "work", "refusals", "predictions", "temporary", "parts",
     "rows", "runs", "kept_published", "sql_rows", "from_the_future", "unfinished_erasures", "dry_run"}.
 
-    Raises ConfigurationError (a signed audit without a signing key), LedgerError (the chain is damaged), StoreError.
+    Raises ConfigurationError (no audit there, a signed audit without a signing key), LedgerError (the chain is damaged),
+    StoreError.
     """
     from airflow_facefog.audit.amendments import Cursor
     from airflow_facefog.audit.ledger import open_ledger
 
-    store = open_store(audit, open_root)
+    store = open_existing(audit, open_root)
     ledger = open_ledger(store)
     places = run_places(store, ledger)
     ages = measure(ledger, places, now or datetime.now(UTC))

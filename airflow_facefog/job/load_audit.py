@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_facefog.audit.amendments import erasure_rows
@@ -15,7 +14,7 @@ from airflow_facefog.audit.sealed_rows import egress_batches, failed_rows, part_
 from airflow_facefog.core.errors import ConfigurationError
 from airflow_facefog.core.raw import sealed
 from airflow_facefog.job.model import Place, RootOpener, open_root_plain
-from airflow_facefog.job.plan import open_store
+from airflow_facefog.job.places import open_existing
 
 if TYPE_CHECKING:
     from airflow_facefog.audit.sql import SqlSink
@@ -36,12 +35,8 @@ def load_audit(
     audit: Place, sink: SqlSink, *, open_root: RootOpener = open_root_plain, runs: Collection[str] | None = None,
     since: str | None = None, replace: bool = False,
 ) -> Loaded:  # fmt: skip
-    """``load`` for an audit that is named by its place. Raises ConfigurationError also when that folder does not exist."""
-    if audit.is_local and not Path(audit.local_path).is_dir():
-        raise ConfigurationError(
-            "there is no audit at that place; give the folder or URI that a run was given as --audit"
-        )
-    store = open_store(audit, open_root)
+    """``load`` for an audit that is named by its place. Raises ConfigurationError also when nothing is there."""
+    store = open_existing(audit, open_root)
     return load(store, open_ledger(store), sink, runs, since, replace=replace)
 
 

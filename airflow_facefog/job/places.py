@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 from airflow_facefog.core.errors import ConfigurationError
-from airflow_facefog.job.model import Place
+from airflow_facefog.job.model import Place, RootOpener
+
+if TYPE_CHECKING:
+    from airflow_facefog.publish.store import Store
 
 
 def check_apart(source: Place, destination: Place, audit: Place) -> None:
@@ -23,6 +27,22 @@ def check_apart(source: Place, destination: Place, audit: Place) -> None:
         raise ConfigurationError(
             "the audit lies inside the destination, where consumers read; keep it in a separate folder"
         )
+
+
+def open_existing(audit: Place, open_root: RootOpener) -> Store:
+    """Open an audit that must be there. Raises ConfigurationError when it is not: a wrong place must not look fine.
+
+    A prefix without any object is not there; an empty folder or bucket is.
+    """
+    from airflow_facefog.publish.store import Store
+
+    store = Store(open_root(audit.uri, audit.conn_id))
+    if not store.is_there():
+        raise ConfigurationError(
+            "there is no audit at that place; give the folder or URI that a run was given as --audit "
+            "(a wrong one must not look verified)"
+        )
+    return store
 
 
 def is_inside(inner: Place, outer: Place) -> bool:

@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_facefog.audit.chain import Head
@@ -14,7 +13,7 @@ from airflow_facefog.audit.sealed import PublicKey
 from airflow_facefog.core.errors import ConfigurationError, PermanentError
 from airflow_facefog.core.raw import sealed
 from airflow_facefog.job.model import Place, RootOpener, open_root_plain
-from airflow_facefog.job.plan import open_store
+from airflow_facefog.job.places import open_existing
 
 if TYPE_CHECKING:
     from airflow_facefog.audit.ledger import SealedRun
@@ -66,9 +65,7 @@ def verify_audit(
         anchors=tuple(map(parse_head, request.heads)), require_signed=request.require_signed,
         since=_date(request.since), threads=request.threads or usable_cpus(),
     )  # fmt: skip
-    if request.audit.is_local and not Path(request.audit.local_path).is_dir():
-        raise ConfigurationError("there is no such audit folder; check the path (a wrong one must not look verified)")
-    audit = open_store(request.audit, open_root)
+    audit = open_existing(request.audit, open_root)
     outside = _Outside(audit, Destinations(audit, open_root), sql, request.deep, options.threads)
     report = verify(audit, options, outside.traces, outside.check_run if request.deep else None)
     return report.to_json()

@@ -10,6 +10,7 @@ change (no permission, missing bucket, unusable key); FileNotFoundError from ``r
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -123,6 +124,17 @@ class Store:
     def exists(self, key: str) -> bool:
         """Whether the object is there now; never answered from a cache."""
         return self._info(key) is not None
+
+    def is_there(self) -> bool:
+        """Whether the root is: a folder, a bucket, or a prefix below which anything lies. Never answered from a cache."""
+        if self.local:
+            return os.path.isdir(self._base)
+        with storage_faults("look up", ""):
+            self._fs.invalidate_cache()
+            try:
+                return bool(self._fs.info(self._base)["type"] == "directory")
+            except FileNotFoundError:
+                return False
 
     def size(self, key: str) -> int:
         """Bytes of the object. Raises FileNotFoundError when there is none."""

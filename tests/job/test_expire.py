@@ -249,8 +249,10 @@ def test_leftovers_of_dead_writers_go_after_a_day(tmp_path):
 
 
 def test_an_empty_audit_expires_to_nothing(tmp_path):
-    """No traceback."""
-    assert expire_audit(Place.parse(tmp_path / "none"), ALL)["parts"] == 0
+    """No traceback; but a place where nothing is was misspelt, and there nothing would ever expire."""
+    assert expire_audit(Place.parse(tmp_path), ALL)["parts"] == 0
+    with pytest.raises(ConfigurationError, match="no audit at that place"):
+        expire_audit(Place.parse(tmp_path / "none"), ALL)
 
 
 def test_negative_days_are_refused():
