@@ -7,6 +7,7 @@ from typing import Any
 
 from airflow_facefog.audit.ledger import SealedRun, read_part
 from airflow_facefog.audit.objects import Objects
+from airflow_facefog.audit.read_ahead import ahead
 from airflow_facefog.audit.schema import EGRESS, RUN, table
 
 BATCH = 50_000
@@ -46,6 +47,6 @@ def egress_batches(audit: Objects) -> Iterator[Any]:
     """All rows of ``facefog_egress``."""
     from airflow_facefog.audit.parquet import read_batches
 
-    for key in audit.list("egress"):
-        if key.endswith(".parquet"):
-            yield from read_batches(EGRESS.name, audit.read(key), EGRESS.column_names, BATCH)
+    keys = [key for key in audit.list("egress") if key.endswith(".parquet")]
+    for data in ahead(audit.read, keys):  # one small object per attempt
+        yield from read_batches(EGRESS.name, data, EGRESS.column_names, BATCH)

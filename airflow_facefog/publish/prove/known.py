@@ -7,9 +7,7 @@ attempts left: an object without a sealed run is a crash's or a running batch's.
 from __future__ import annotations
 
 import hashlib
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +19,7 @@ import pyarrow.compute as pc
 from airflow_facefog.audit.ledger import Ledger, LedgerPart, SealedRun
 from airflow_facefog.audit.objects import Objects
 from airflow_facefog.audit.parquet import read_batches
+from airflow_facefog.audit.read_ahead import ahead
 from airflow_facefog.audit.sealed import LedgerError
 from airflow_facefog.core.errors import ConfigurationError
 from airflow_facefog.core.keys import NO_KEY
@@ -29,8 +28,8 @@ from airflow_facefog.publish.prove.index import DigestIndex, Digests, KeyIndex, 
 BATCH = 20_000
 """Rows decoded at a time."""
 
-PARTS_AHEAD, INTENTS_AHEAD = 4, 16
-"""Objects that are read at the same time: parts may be large, an attempt's intents are not."""
+PARTS_AHEAD = 4
+"""Parts that are read at the same time: they may be large."""
 
 IMAGE = ("source_ref", "image_id", "status", "width", "height", "output_uri", "output_sha256", "pixel_id")
 INTENT = ("run_key", "generation", "source_ref", "image_id", "output_key", "output_sha256")
@@ -142,7 +141,7 @@ class _Reader:
             yield from self._intent_rows(data, loose=False)
         sealed = {run.home for run in self._ledger.runs}
         keys = [key for key in self._audit.list("intents") if _is_intent(key) and (stray or _home(key) not in sealed)]
-        for key, found in zip(keys, ahead(self._audit.get, keys, INTENTS_AHEAD), strict=True):
+        for key, found in zip(keys, ahead(self._audit.get, keys), strict=True):
             try:
                 rows = [] if found is None else list(self._intent_rows(found, loose=True))
             except (ConfigurationError, ValueError):
@@ -174,18 +173,6 @@ class _Reader:
             if name in batch.column_names:
                 some = batch.filter(pc.is_valid(batch[name]))
                 found.append((from_hex(some[name]), from_hex(some["source_ref"]), number))
-
-
-def ahead(get: Callable[[Any], Any], wanted: Sequence[Any], most: int) -> Iterator[Any]:
-    """``get`` of each, in order; round trips overlap, and at most ``most`` results wait."""
-    with ThreadPoolExecutor(most, thread_name_prefix="facefog-prove") as pool:
-        coming: deque[Future[Any]] = deque()
-        for item in wanted:
-            coming.append(pool.submit(get, item))
-            if len(coming) >= most:
-                yield coming.popleft().result()
-        while coming:
-            yield coming.popleft().result()
 
 
 def _home(key: str) -> str:

@@ -11,8 +11,9 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from hashlib import sha256
 
+from airflow_facefog.audit.read_ahead import ahead
 from airflow_facefog.publish.prove import shapes
-from airflow_facefog.publish.prove.known import Known, ahead
+from airflow_facefog.publish.prove.known import Known
 from airflow_facefog.publish.prove.model import Hashed
 from airflow_facefog.publish.prove.rows import rows_problem
 from airflow_facefog.publish.prove.shown import named_parts
@@ -21,8 +22,8 @@ from airflow_facefog.publish.store import PROBE, PROBED
 LARGEST = 1_000_000_000
 """Bytes. Bookkeeping above this is not read."""
 
-AT_ONCE, TABLES_AT_ONCE = 16, 2
-"""Files that are read at the same time: JSON, and parts, which may be large."""
+TABLES_AT_ONCE = 2
+"""Parts that are read at the same time: they may be large."""
 
 UNREADABLE = "bookkeeping: it cannot be read"
 
@@ -69,7 +70,7 @@ class Records:
             (tables if item.key.endswith(".parquet") else texts).append(item)
         wrong: dict[str, str] = {}
         seqs: dict[str, tuple[set[int], set[int]]] = {}
-        for item, data in zip(texts, ahead(self._small, texts, AT_ONCE), strict=True):
+        for item, data in zip(texts, ahead(self._small, texts), strict=True):
             wrong[item.key] = self._owner(item.key) or self._check_json(item.key, data)
             _note_seqs(seqs, item.key, data)
             if _names_parts(item.key):
