@@ -31,7 +31,7 @@ from airflow_facefog.job.trace import Subject, Wanted, read_wanted, trace_subjec
 from airflow_facefog.job.trace_rows import Kept
 
 if TYPE_CHECKING:
-    from airflow_facefog.audit.ledger import Ledger
+    from airflow_facefog.audit.ledger import Ledger, SealedRun
     from airflow_facefog.audit.sealed import SigningKey
     from airflow_facefog.audit.sql import SqlSink
     from airflow_facefog.core.keys import KeyRing
@@ -96,6 +96,7 @@ def refog_image(
         publish_again(means, one)
     made = _check_shown(call)
     total, rewritten = _take_away(call)
+    _settle(call)
     means.store.delete(journal_key(call.request_id))
     return {
         "request_id": call.request_id, "regions": len(_standing(call)), "datasets": made, "rewritten": rewritten, **total,
@@ -181,16 +182,24 @@ def _check_shown(call: _Call) -> list[Result]:
             "the picture is not shown with everything that was reported, perhaps because somebody reported more meanwhile; "
             "let the next run over its source publish it, then repeat this"
         )
-    runs = Counter((row.place, row.dataset, row.run.home) for row in shown if _is_mine(row, call.request_id))
+    runs = Counter((row.place, row.dataset, row.run.home) for row in shown if _is_mine(row.run, call.request_id))
     return [
         {"destination": place.uri, "dataset": dataset, "replaced": replaced, **tell(call.means, home)}
         for (place, dataset, home), replaced in sorted(runs.items(), key=str)
     ]
 
 
-def _is_mine(row: Shown, request_id: str) -> bool:
-    run = row.run.row
-    return bool(run["dag_id"] == DAG_ID and str(run["run_id"]).startswith(f"refog__{request_id}__"))
+def _is_mine(run: SealedRun, request_id: str) -> bool:
+    return bool(run.row["dag_id"] == DAG_ID and str(run.row["run_id"]).startswith(f"refog__{request_id}__"))
+
+
+def _settle(call: _Call) -> None:
+    """Finish runs of this request that another report stopped after their seal: of the picture they hold nothing now."""
+    from airflow_facefog.audit.ledger import open_ledger
+
+    for run in open_ledger(call.means.store).runs:
+        if _is_mine(run, call.request_id) and not call.means.store.exists(f"runs/{run.home}/run.parquet"):
+            tell(call.means, run.home)
 
 
 def _stale(call: _Call) -> Case:

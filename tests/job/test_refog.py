@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import shutil
 
+import cv2
+import numpy as np
 import pytest
 from erasekit import Lake, dies_at
 from jobkit import KEYS, attempt, picture, save
-from test_reported import BOX, detections, touched
+from test_reported import BOX, detections, report, shown, touched
 
 from airflow_facefog.audit import regions
 from airflow_facefog.audit.chain import read_entries
@@ -16,7 +18,7 @@ from airflow_facefog.audit.ledger import open_ledger
 from airflow_facefog.audit.parquet import read_arrow
 from airflow_facefog.audit.sealed import SigningKey
 from airflow_facefog.audit.sql import SqlSink
-from airflow_facefog.core.errors import ConfigurationError, PermanentError, StoreError
+from airflow_facefog.core.errors import ConfigurationError, GateError, PermanentError, StoreError
 from airflow_facefog.core.keys import KeyRing
 from airflow_facefog.core.policy import FogPolicy, load_policy
 from airflow_facefog.job.amending import unfinished
@@ -346,6 +348,54 @@ def test_a_run_under_way_does_not_bring_the_old_output_back(lake):
     assert not faults(lake)
 
 
+def test_another_report_while_one_is_made_hides_the_picture_until_both_are_fogged(lake, monkeypatch):
+    """Between its batch and its end: nothing without the second region is shown, and a later run and call finish it."""
+    from airflow_facefog.job import refog_run
+
+    lake.run("r1")
+    photo, other = lake.photos[1], (8.0, 80.0, 40.0, 112.0)
+    old, end = output(lake, photo), refog_run.finalise
+
+    def late(*args, **options):
+        report(lake, photo, other)
+        return end(*args, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(refog_run, "finalise", late)
+        with pytest.raises(PermanentError, match="let the next run"):
+            refog(lake, photo)
+    assert rows_of(lake, photo) == []
+    lake.run("night")
+    assert min(touched(lake, photo), touched(lake, photo, other)) > 8
+    assert refog(lake, photo)["regions"] == 2
+    assert not lake.holding(old)
+    assert not faults(lake)
+
+
+def test_a_report_while_the_run_is_sealed_is_taken_up_by_the_next_call(lake, monkeypatch):
+    """Sealed without the second region and never merged: the same command makes another generation."""
+    from airflow_facefog.job import sealing
+
+    lake.run("r1")
+    photo, other = lake.photos[1], (8.0, 80.0, 40.0, 112.0)
+    old, seal = output(lake, photo), sealing.seal_run
+
+    def late(*args):
+        done = seal(*args)
+        report(lake, photo, other)
+        return done
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sealing, "seal_run", late)
+        with pytest.raises(GateError):
+            refog(lake, photo)
+    assert output(lake, photo) == old
+    refog(lake, photo)
+    assert min(touched(lake, photo), touched(lake, photo, other)) > 8
+    assert not lake.holding(old)
+    assert not faults(lake)
+
+
 def test_the_replay_knows_what_people_saw(lake):
     """A picture with a human region is undecided under another policy, never silently unchanged; its source is listed."""
     lake.run("r1")
@@ -427,6 +477,40 @@ def test_an_erasure_ends_what_a_refused_report_began(lake):
     lake.erase(photo)
     assert not unfinished(lake.store(lake.audit))
     assert not lake.holding(image_id(photo), photo.stem)
+
+
+def test_a_real_face_that_was_missed(lake, tmp_path):
+    """A natural portrait, a detector that misses it: reported, no detector finds the face in what is published."""
+    from skimage.data import astronaut
+
+    from airflow_facefog.detectors import resolve
+
+    script = tmp_path / "blind.json"
+    script.write_text(json.dumps({"classes": ["face"], "images": {}, "default": []}))
+    photo = save(lake.world.raw / "astronaut.jpg", astronaut()[:, :, ::-1])
+    lake.run("r1", detector={"kind": "scripted", "path": str(script)})
+    yunet = resolve("local")
+    face = max(yunet.detect(shown(lake, photo), 0.5), key=lambda one: one.confidence)
+    refog(lake, photo, ",".join(f"{value:.1f}" for value in face.xyxy))
+    assert not yunet.detect(shown(lake, photo), 0.2)
+    before = cv2.imread(str(photo))
+    assert np.abs(before[300:, :].astype(int) - shown(lake, photo)[300:, :]).mean() < 3, "the rest is as it was"
+    assert not faults(lake)
+
+
+def test_boxes_are_pixels_of_the_upright_picture(lake):
+    """A photo that its EXIF orientation turns: the box lies outside of the stored pixels, inside of the upright ones."""
+    from PIL import Image
+
+    photo = lake.world.raw / "turned.jpg"
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(picture(5, (160, 120))[:, :, ::-1].copy()).save(photo, quality=92, exif=exif)
+    lake.run("r1")
+    assert touched(lake, photo, (40, 124, 80, 156)) < 4
+    refog(lake, photo, "40,124,80,156")
+    assert touched(lake, photo, (40, 124, 80, 156)) > 8
+    assert touched(lake, photo, (0, 0, 120, 60)) < 4
 
 
 @pytest.mark.parametrize(
