@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from airflow_facefog.audit.schema import SCHEMA_VERSION
+from airflow_facefog.audit.schema import SCHEMA_VERSION, SOURCE
 from airflow_facefog.audit.sql_tables import VERSION_TABLE, metadata
 from airflow_facefog.audit.views import PREFIX, VIEWS
 from airflow_facefog.core.errors import ConfigurationError
@@ -32,6 +32,18 @@ VIEW_DIALECTS = ("sqlite", "postgresql")
 """Where the views' text is tested; elsewhere only tables are made."""
 
 
+KEEP_SOURCES = f"""
+DO $facefog$
+DECLARE reader text;
+BEGIN
+  FOR reader IN SELECT DISTINCT CASE WHEN acl.grantee = 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(acl.grantee)) END
+      FROM pg_class, aclexplode(relacl) acl WHERE oid = '{SOURCE.name}'::regclass AND acl.grantee <> relowner
+  LOOP EXECUTE 'REVOKE ALL ON {SOURCE.name} FROM ' || reader; END LOOP;
+END
+$facefog$"""  # noqa: S608
+"""A new table has what the owner's default privileges grant (``audit.roles`` sets some): not this one, which names files."""
+
+
 @dataclass(frozen=True, slots=True)
 class Migration:
     """What leads to ``version`` from the one before."""
@@ -42,7 +54,9 @@ class Migration:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What ``migrate`` did. ``found``: the version before, 0 for an empty database. ``changed``: anything at all."""
+    """What ``migrate`` did. ``found``: the version before, 0 for an empty database. ``changed``: anything at all. ``views``:
+    how many there are now.
+    """
 
     found: int
     version: int
@@ -75,15 +89,16 @@ def migrate(connection: Connection) -> Outcome:
     if connection.dialect.name == "postgresql":
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({LOCK})")
     found, installed = read_version(connection)
+    views = len(VIEWS) if connection.dialect.name in VIEW_DIALECTS else 0
     if found == SCHEMA_VERSION and installed == _wanted_views(connection):
-        return Outcome(found, SCHEMA_VERSION, False, len(VIEWS))
+        return Outcome(found, SCHEMA_VERSION, False, views)
     for step in MIGRATIONS:
         if found and step.version > found:
             step.run(connection)
     _create_missing(connection)
     _install_views(connection)
     _write_version(connection)
-    return Outcome(found, SCHEMA_VERSION, True, len(VIEWS))
+    return Outcome(found, SCHEMA_VERSION, True, views)
 
 
 def read_version(connection: Connection) -> tuple[int, str | None]:
@@ -124,8 +139,13 @@ def require_current(connection: Connection) -> bool:
 
 
 def _create_missing(connection: Connection) -> None:
+    import sqlalchemy as sa
+
     found = metadata()
+    restricted = not sa.inspect(connection).has_table(SOURCE.name)
     found.create_all(connection, checkfirst=True)
+    if restricted and connection.dialect.name == "postgresql":
+        _run(connection, KEEP_SOURCES)
     for table in found.tables.values():
         for index in table.indexes:
             index.create(connection, checkfirst=True)

@@ -55,6 +55,21 @@ def test_the_role_reads_every_view_and_table_but_the_sources(owner):
         as_reader(owner, "SELECT source_uri FROM facefog_source")
 
 
+def test_sources_that_are_made_anew_stay_with_the_owner(owner, pg_url):
+    """The database can be emptied and filled again; what the role may read of new tables does not reach the names of files."""
+    with owner.engine.begin() as connection:
+        for view in reversed(VIEWS):
+            connection.exec_driver_sql(f"DROP VIEW IF EXISTS {view.name} CASCADE")
+        for name in (*TABLES, "facefog_schema"):
+            connection.exec_driver_sql(f"DROP TABLE {name}")
+    anew = SqlSink(pg_url)
+    anew.write_run(run_row(), [image(1)], [], sources=[source(1)])
+    assert len(as_reader(anew, "SELECT * FROM facefog_image")) == 1
+    with pytest.raises(sa.exc.ProgrammingError, match="permission denied"):
+        as_reader(anew, "SELECT source_uri FROM facefog_source")
+    anew.close()
+
+
 @pytest.mark.parametrize(
     "statement",
     [
