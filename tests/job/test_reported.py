@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import cv2
-import numpy as np
 import pytest
 from erasekit import Lake
 from jobkit import KEYS, attempt, run
+from refogkit import BOX, detections, human_rows, report, shown, touched
 
 from airflow_facefog.audit import regions
 from airflow_facefog.core.errors import GateError, SourceError
@@ -19,9 +18,8 @@ from airflow_facefog.job.batch import run_batch
 from airflow_facefog.job.finalise import finalise
 from airflow_facefog.job.plan import make_plan
 from airflow_facefog.job.staged import detect_batch, fog_detected_batch
-from airflow_facefog.publish.snapshots import newest_seq, open_dataset
+from airflow_facefog.publish.snapshots import newest_seq
 
-BOX = (96.0, 64.0, 128.0, 104.0)
 BARE = KeyRing.from_master(None)
 
 
@@ -31,48 +29,6 @@ def lake(tmp_path):
     lake = Lake(tmp_path)
     lake.photos = lake.world.photos(6)
     return lake
-
-
-def report(lake, photo, *boxes, keys=KEYS, name="face"):
-    """Let regions of a photo stand; returns their folder."""
-    image_id = keys.image_id(photo.read_bytes())
-    regions.stand(lake.store(lake.audit), keys, image_id, [regions.region(box, name) for box in boxes])
-    return regions.folder(keys, image_id)
-
-
-def shown(lake, photo, dataset="default"):
-    """The pixels that consumers see of a photo, or None."""
-    store = lake.store(lake.clean)
-    ref = KEYS.item_id(KEYS.source_ref(f"file://{photo}"))
-    rows = [row for row in open_dataset(store, None, dataset).to_pylist() if row["item_id"] == ref]
-    if not rows:
-        return None
-    data = store.read(rows[0]["uri"].partition("/clean/")[2])
-    return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-
-
-def touched(lake, photo, box=BOX, dataset="default"):
-    """Mean change of the published picture inside a box: a face that is fogged changes much, JPEG noise little."""
-    x1, y1, x2, y2 = map(int, box)
-    raw, now = cv2.imread(str(photo)), shown(lake, photo, dataset)
-    return float(np.abs(raw[y1:y2, x1:x2].astype(int) - now[y1:y2, x1:x2]).mean())
-
-
-def human_rows(lake, result):
-    """Rows of a run that came from people."""
-    return [row for row in detections(lake, result) if row["source"] == "human"]
-
-
-def detections(lake, result):
-    """All detection rows of a run."""
-    from airflow_facefog.audit.ledger import open_ledger
-    from airflow_facefog.audit.parquet import from_parquet
-
-    audit = lake.store(lake.audit)
-    part = next(r for r in open_ledger(audit).runs if audit.uri(r.manifest_key) == result["manifest_uri"]).parts[
-        "detection"
-    ]
-    return from_parquet("facefog_detection", audit.read(part.key))
 
 
 MODES = {
