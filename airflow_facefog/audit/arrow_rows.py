@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from operator import attrgetter
 from typing import Any
 
@@ -47,6 +48,7 @@ def to_arrow(table_name: str, rows: Sequence[Row]) -> Any:
     return pa.Table.from_arrays(arrays, schema=schema)
 
 
+@cache
 def arrow_schema(table_name: str) -> Any:
     """The ``pyarrow.Schema`` of a table, with its name and the schema version in the metadata."""
     import pyarrow as pa

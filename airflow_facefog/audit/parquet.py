@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
 from typing import Any
 
 from airflow_facefog.audit.arrow_rows import Row, arrow_schema, plain, to_arrow
@@ -154,7 +155,8 @@ def _fields(table_name: str, columns: Sequence[str] | None) -> list[Any]:
 
 
 def _there(file: Any, fields: Sequence[Any]) -> list[str]:
-    return [field.name for field in fields if field.name in file.schema_arrow.names]
+    names = set(file.schema_arrow.names)  # made anew each time it is asked for
+    return [field.name for field in fields if field.name in names]
 
 
 def _completed(found: Any, fields: Sequence[Any]) -> Any:
@@ -188,6 +190,7 @@ def empty_compact(table_name: str) -> Any:
     return _compact_schema(table_name).empty_table()
 
 
+@cache
 def _compact_schema(table_name: str) -> Any:
     import pyarrow as pa
 

@@ -10,6 +10,7 @@ import json
 import logging
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from airflow_facefog.audit.ledger import manifest_key
@@ -182,7 +183,7 @@ def run_row(plan: Plan, counts: Mapping[str, int], finished_at: str | None, egre
         "policy_json": json.dumps(plan.policy.canonical(), sort_keys=True), "recipe_hash": plan.recipe_hash,
         "detector": info["name"], "model_id": info["model_id"], "model_version": info["model_version"],
         "model_sha256": info["model_sha256"], "key_id": plan.key_id, "id_scheme": plan.id_scheme,
-        "packages_json": json.dumps(package_versions(), sort_keys=True), "egress_json": egress_json, "status": "final",
+        "packages_json": json.dumps(dict(package_versions()), sort_keys=True), "egress_json": egress_json, "status": "final",
         **counts, "listed_at": plan.listed_at, "started_at": plan.listed_at,
         "finished_at": finished_at or plan.listed_at,
         "manifest_uri": None, "manifest_sha256": None, "prev_manifest_sha256": None,
@@ -209,7 +210,8 @@ def read_egress(plan: Plan, audit: Store) -> str | None:
     return json.dumps(total, sort_keys=True) if total else None
 
 
-def package_versions() -> dict[str, str]:
+@cache
+def package_versions() -> Mapping[str, str]:
     """Versions of what decides pixels, from installed metadata."""
     from importlib.metadata import PackageNotFoundError, version
 
