@@ -20,6 +20,9 @@ CODES = 2**62
 SMALL = 2**16
 """Combinations that are numbered through a table that stays in the processor's cache, not through a hash table."""
 
+FEW = 64
+"""Numbers that need no numbering anew."""
+
 CODE = "code"
 
 
@@ -42,15 +45,21 @@ class Rows:
     def __init__(self, table: Any, kinds: Mapping[str, str], fixed: Sequence[str], pair: Pair) -> None:
         self._columns = {name: one_chunk(table[name]) for name in sorted(kinds)}
         self._kinds, self._fixed = kinds, fixed
+        self._space: Any = None
         self._codes, self._numbers = _codes(self._columns, frozenset(fixed), table.num_rows, pair)
 
     def encode(self, start: int, stop: int, before: Sequence[tuple[str, str, Any]] = ()) -> Encoded:
-        """Rows from ``start`` to ``stop``: ``before`` (name, numpy type, values), the code, the ``fixed`` columns."""
+        """Rows from ``start`` to ``stop``: ``before`` (name, numpy type, values), the code, the ``fixed`` columns.
+
+        They lie where those of the call before lay.
+        """
         import numpy as np
 
         dtype = [(name, kind) for name, kind, _ in before] + [(CODE, "V32")]
         dtype += [(name, "<f8" if self._kinds.get(name) == "float" else "<i8") for name in self._fixed]
-        rows = np.empty(stop - start, dtype)
+        if self._space is None or len(self._space) < stop - start:
+            self._space = np.empty(stop - start, dtype)
+        rows = self._space[: stop - start]
         for name, _, values in before:
             rows[name] = values
         rows[CODE] = self._codes.take(self._numbers[start:stop])
@@ -102,9 +111,10 @@ def _codes(columns: Mapping[str, Any], fixed: frozenset[str], n_rows: int, pair:
         number *= count
         number += part
         size *= count
-    number, size = _renumber(number, size)
-    first = np.zeros(size, np.int64)
-    first[number[::-1]] = np.arange(n_rows)[::-1]
+    if size > FEW:  # of few numbers, those that no row has may stand for the first row
+        number, size = _renumber(number, size)
+    first = np.zeros(size if n_rows else 0, np.int64)
+    first[number[::-1]] = np.arange(n_rows - 1, -1, -1)
     rows = pa.array(first)
     pairs = [_pairs(name, column.take(rows), name in fixed, pair) for name, column in columns.items()]
     comma = pa.scalar(",", pa.large_string())

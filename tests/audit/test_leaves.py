@@ -114,6 +114,7 @@ def test_small_and_large_tables_go_the_same_way(run: tuple[list[Row], list[Row]]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(leaves, "AT_ONCE", 2)
         patch.setattr(leaf_rows, "SMALL", 1)
+        patch.setattr(leaf_rows, "FEW", 1)
         patch.setattr(leaf_rows, "CODES", 4)
         assert made(images, detections) == by_row(images, detections)
 
