@@ -45,7 +45,7 @@ class Journal:
 
     def to_json(self) -> bytes:
         """Bytes of the journal."""
-        plain = {name: sorted(value) for name, value in asdict(self).items() if name != "objects"}
+        plain = {name: sorted(value, key=str) for name, value in asdict(self).items() if name != "objects"}
         objects = {uri: sorted(keys) for uri, keys in sorted(self.objects.items())}
         return json.dumps({"format": FORMAT, **plain, "objects": objects}).encode()
 

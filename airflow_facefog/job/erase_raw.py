@@ -23,7 +23,8 @@ File = tuple[str, str | None]
 def find(audit: Store, case: Case, refs: frozenset[str] | None = None) -> set[File]:
     """Files that were listed under a source of the subject (or ``refs``), as far as plans and source tables still tell."""
     wanted = case.subject.seen | case.subject.sources if refs is None else refs
-    return {*_planned(audit, case, wanted), *_tabled(audit, wanted)}
+    found = dict(_planned(audit, case, wanted))
+    return {*found.items(), *((uri, _rights(case, uri)) for uri in _tabled(audit, wanted) if uri not in found)}
 
 
 def delete(case: Case, open_root: RootOpener) -> int:
@@ -57,14 +58,19 @@ def _planned(audit: Store, case: Case, wanted: frozenset[str]) -> Iterator[File]
                     yield uri, place.source.conn_id
 
 
-def _tabled(audit: Store, wanted: frozenset[str]) -> Iterator[File]:
+def _tabled(audit: Store, wanted: frozenset[str]) -> Iterator[str]:
     from airflow_facefog.audit.parquet import read_arrow
     from airflow_facefog.job.trace_rows import is_in
 
     for key in audit.list("sources"):
         rows = read_arrow("facefog_source", audit.read(key), ("source_ref", "source_uri"))
-        for uri in rows["source_uri"].filter(is_in(rows["source_ref"], wanted)).to_pylist():
-            yield uri, None
+        yield from rows["source_uri"].filter(is_in(rows["source_ref"], wanted)).to_pylist()
+
+
+def _rights(case: Case, uri: str) -> str | None:
+    """The connection of a run whose source this file lies in: tables of sources name none."""
+    sources = (place.source for place in case.places.values() if place.source is not None)
+    return next((source.conn_id for source in sources if uri.startswith(f"{source.uri.rstrip('/')}/")), None)
 
 
 def _delete(uri: str, conn_id: str | None, case: Case, open_root: RootOpener) -> int:
