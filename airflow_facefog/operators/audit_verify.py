@@ -72,6 +72,7 @@ class AuditVerifyOperator(BaseOperator):
             self.log.warning("%s", line)
         if not result["verified"]:
             raise LedgerError(f"the audit does not verify: {result['errors']} errors, first: {lines[0]}")
+        self.log.info("%s runs verify; chain head %s", result["runs"], result["head"])
         return {name: result[name] for name in RETURNED}
 
 
