@@ -21,9 +21,13 @@ from fog_lake import Lake, portrait
 from upath import UPath
 
 import airflow_facefog
+from airflow_facefog.audit.sealed import SigningKey
+from airflow_facefog.core.keys import KeyRing
 from airflow_facefog.publish.snapshots import open_dataset
 
 DAGS = Path(airflow_facefog.__file__).parents[1] / "dags"
+MASTER = "5a" * 32
+SIGNER = json.loads(os.environ["AIRFLOW_CONN_FACEFOG_SIGNING_KEY"])["password"]
 PATIENCE_S = 210.0
 
 
@@ -43,7 +47,7 @@ class Airflow:
         self.table = root / "consumer.db"
         self.log = root / "standalone.log"
         (self.home / "dags").mkdir(parents=True)
-        for name in ("fog_photos.py", "fog_policy.yaml", "load_clean.py"):
+        for name in ("fog_photos.py", "fog_policy.yaml", "load_clean.py", "audit_nightly.py", "audit_life.py"):
             shutil.copy(DAGS / name, self.home / "dags" / name)
         api, worker_log, trigger_log = _free_ports(3)
         self.url = f"http://127.0.0.1:{api}"
@@ -63,8 +67,10 @@ class Airflow:
             "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(worker_log),
             "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(trigger_log),
             "AIRFLOW_VAR_FACEFOG_LAKE": str(lake.root),
-            "AIRFLOW_CONN_FACEFOG_KEY": json.dumps({"conn_type": "generic", "password": "5a" * 32}),
+            "AIRFLOW_VAR_FACEFOG_PUBLIC_KEY": SigningKey.from_pem(SIGNER.encode()).public.pem.decode(),
+            "AIRFLOW_CONN_FACEFOG_KEY": json.dumps({"conn_type": "generic", "password": MASTER}),
             "AIRFLOW_CONN_FACEFOG_SIGNING_KEY": os.environ["AIRFLOW_CONN_FACEFOG_SIGNING_KEY"],
+            "AIRFLOW_CONN_FACEFOG_AUDIT_DB": json.dumps({"conn_type": "sqlite", "host": str(root / "analysts.db")}),
             "AIRFLOW_CONN_CLEAN_PHOTOS_DB": json.dumps({"conn_type": "sqlite", "host": str(self.table)}),
         }
 
@@ -107,6 +113,20 @@ class Airflow:
         with sqlite3.connect(self.table) as db:
             return sorted(db.execute("select item_id, uri, sha256 from clean_photo").fetchall())
 
+    def trigger(self, dag_id: str, **conf: Any) -> None:
+        """Start a run."""
+        assert self.call("POST", f"dags/{dag_id}/dagRuns", {"logical_date": None, "conf": conf}), dag_id
+
+    def returned(self, dag_id: str, task_id: str) -> list[Any]:
+        """What the task of every run returned, oldest first."""
+        runs = self.call("GET", f"dags/{dag_id}/dagRuns?order_by=id")["dag_runs"]
+        path = "dags/{}/dagRuns/{}/taskInstances/{}/xcomEntries/return_value"
+        return [self.call("GET", path.format(dag_id, run["dag_run_id"], task_id))["value"] for run in runs]
+
+    def task_logs(self) -> str:
+        """Everything that tasks wrote."""
+        return "\n".join(path.read_text() for path in sorted((self.home / "logs").glob("dag_id=*/**/*.log")))
+
     def states(self) -> list[tuple[str, str, str]]:
         """(dag, task, state) of every task instance, for the message of a failed test."""
         with sqlite3.connect(self.home / "airflow.db") as db:
@@ -127,17 +147,20 @@ def wait_for(what: str, ready: Any, deadline: float, airflow: Airflow) -> Any:
 
 @pytest.mark.e2e
 @pytest.mark.timeout(300)
-def test_scheduler_runs_producer_then_consumer(lake: Lake, tmp_path: Path) -> None:
-    """fog_photos publishes; its event starts load_clean. Then one photo breaks, another comes: the table follows."""
+def test_the_example_dags_live_together(lake: Lake, tmp_path: Path) -> None:
+    """fog_photos publishes; its event starts load_clean. Then one photo breaks, another comes: the table follows.
+
+    The record is verified, checked, loaded and proven night by night; a photo is erased, the table follows, and the next
+    night is green. Task logs hold neither names nor ids nor keys, but the chain's head.
+    """
     lake.photos(5)
     (lake.raw / "portrait.jpg").write_bytes(portrait())
+    photos = {path.name: path.read_bytes() for path in lake.raw.iterdir()}
     airflow = Airflow(tmp_path, lake)
     deadline = time.monotonic() + PATIENCE_S
     with airflow.running():
         for dag_id in ("load_clean", "fog_photos"):
-            wait_for(
-                dag_id, lambda d=dag_id: airflow.call("PATCH", f"dags/{d}", {"is_paused": False}), deadline, airflow
-            )
+            unpause(airflow, dag_id, deadline)
         (run,) = wait_for("the first load", lambda: _succeeded(airflow, "load_clean", 1), deadline, airflow)
         assert run["run_type"] == "asset_triggered"
         first = airflow.rows()
@@ -146,11 +169,33 @@ def test_scheduler_runs_producer_then_consumer(lake: Lake, tmp_path: Path) -> No
 
         (lake.raw / "person-1.jpg").write_bytes(b"this is no picture")
         lake.photo("person-7.jpg", 150)
-        airflow.call("POST", "dags/fog_photos/dagRuns", {"logical_date": None})
+        airflow.trigger("fog_photos")
         wait_for("the second load", lambda: _succeeded(airflow, "load_clean", 2), deadline, airflow)
-    second = airflow.rows()
-    assert second == _dataset(lake)
-    assert (len(set(first) - set(second)), len(set(second) - set(first))) == (1, 1)
+        second = airflow.rows()
+        assert second == _dataset(lake)
+        assert (len(set(first) - set(second)), len(set(second) - set(first))) == (1, 1)
+
+        unpause(airflow, "audit_nightly", deadline)
+        wait_for("the first night", lambda: _succeeded(airflow, "audit_nightly", 1), deadline, airflow)
+        unpause(airflow, "erase_photos", deadline)
+        erased = KeyRing.from_master(bytes.fromhex(MASTER)).image_id(photos["person-0.jpg"])
+        airflow.trigger("erase_photos", images=[erased])
+        wait_for("the third load", lambda: _succeeded(airflow, "load_clean", 3), deadline, airflow)
+        assert airflow.rows() == _dataset(lake)
+        assert len(airflow.rows()) == len(second) - 1
+        airflow.trigger("audit_nightly")
+        wait_for("the second night", lambda: _succeeded(airflow, "audit_nightly", 2), deadline, airflow)
+        heads = [result["head"] for result in airflow.returned("audit_nightly", "verify")]
+    assert [head.partition(":")[0] for head in heads] == ["2", "4"]
+    logs = airflow.task_logs()
+    assert all(head in logs for head in heads)
+    told = [text for text in (MASTER, SIGNER, "PRIVATE KEY", "person-", "portrait.jpg", erased) if text in logs]
+    assert told == []
+
+
+def unpause(airflow: Airflow, dag_id: str, deadline: float) -> None:
+    """Let a Dag run, as soon as it is known."""
+    wait_for(dag_id, lambda: airflow.call("PATCH", f"dags/{dag_id}", {"is_paused": False}), deadline, airflow)
 
 
 def _succeeded(airflow: Airflow, dag_id: str, n: int) -> list[Any] | None:
