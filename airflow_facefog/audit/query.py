@@ -144,12 +144,15 @@ class Postgres:
     """One PostgreSQL database through psycopg 3."""
 
     def __init__(self, engine: SqlAlchemyEngine, timeout_s: float = TIMEOUT_S) -> None:
+        self._engine, self._timeout_ms = engine, int(timeout_s * 1000)
+        self._connect()
+
+    def _connect(self) -> None:
         import psycopg
         from sqlalchemy import exc
 
-        self._engine, self._timeout_ms = engine, int(timeout_s * 1000)
         try:
-            self._pooled = engine.raw_connection()
+            self._pooled = self._engine.raw_connection()
         except (exc.SQLAlchemyError, psycopg.Error) as error:
             name = type(getattr(error, "orig", None) or error).__name__
             raise StoreError(
@@ -160,10 +163,16 @@ class Postgres:
         self._connection.read_only = True
 
     def stream(self, sql: str, params: Mapping[str, Any] | None = None) -> Stream:
-        """See ``Engine``. A cursor takes only a SELECT, in the extended protocol, which takes only one."""
+        """See ``Engine``. A cursor takes only a SELECT, in the extended protocol, which takes only one.
+
+        A connection that was lost is made anew: a person at a shell goes on asking.
+        """
         text, values = bind(one_statement(sql), params or {}, PSYCOPG)
-        self._connection.rollback()
+        if self._connection.closed:
+            self._pooled.invalidate()
+            self._connect()
         with self._faults():
+            self._connection.rollback()
             self._connection.execute(f"set local statement_timeout = {self._timeout_ms}")
             cursor = self._connection.cursor(name="facefog_query")
             cursor.itersize = CHUNK
@@ -185,10 +194,12 @@ class Postgres:
 
     def close(self) -> None:
         """See ``Engine``. The connection goes back to its pool as it came, and the pool is emptied."""
-        if not self._connection.closed:
+        if self._connection.closed:
+            self._pooled.invalidate()  # the pool would try to roll back, and print how that fails
+        else:
             self._connection.rollback()
             self._connection.read_only = None
-        self._pooled.close()
+            self._pooled.close()
         self._engine.dispose()
 
     def _fetch(self, cursor: Any, rows: list[Any]) -> Iterator[list[Any]]:
