@@ -62,7 +62,6 @@ class PublishOperator(BaseOperator):
             sql=sql_sink(self.audit_sql_conn_id), signer=signing_key(self.signing_conn_id),
             **rights,
         )  # fmt: skip
-        self.log.info("sealed; chain head %s", result["chain_head"])
         announce(context, self.outlets, result)
         self._facts = lineage.collect(result, rights["open_root"], self.audit_conn_id)
         return result
