@@ -78,6 +78,8 @@ class SqlSink:
         options: dict[str, Any] = {"isolation_level": "AUTOCOMMIT", "stream_results": True}
         if self._engine.dialect.name == "postgresql":
             options |= {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+        elif self._engine.dialect.name in ("mysql", "mariadb"):
+            options["isolation_level"] = "REPEATABLE READ"
         with sql_faults("read"), self._engine.connect().execution_options(**options) as connection:
             if self._engine.dialect.name != "sqlite":
                 yield connection
