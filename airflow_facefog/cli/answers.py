@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from enum import StrEnum
@@ -51,6 +52,8 @@ def print_table(answered: Stream, limit: int) -> None:
 
 
 def _write(answered: Stream, how: Format, output: Path | None) -> int:
+    if output is not None:
+        os.close(os.open(output, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))  # as restricted as the audit
     if how is Format.PARQUET:
         return write_parquet(answered, str(output))
     write = write_json if how is Format.JSON else write_csv

@@ -136,6 +136,7 @@ class _Outside:
 
 def _compare_sql(audit: Store, known: Known, sql: SqlSink, findings: Findings) -> list[Trace]:
     """SQL = Parquet, for runs whose parts are right (others were named). Runs that only SQL calls sealed are traces."""
+    from airflow_facefog.audit.ledger import manifest_key
     from airflow_facefog.audit.schema import RUN
     from airflow_facefog.audit.sql_compare import differences
     from airflow_facefog.audit.verifying.findings import Code
@@ -152,6 +153,8 @@ def _compare_sql(audit: Store, known: Known, sql: SqlSink, findings: Findings) -
         where = f"sql:{found.table}/{found.run_key}/{found.generation}"
         if run in known.sealed and run not in known.intact:
             continue
+        if run not in known.sealed and audit.exists(manifest_key(*run)):
+            continue  # sealed while this was verified, or named already
         if run not in known.sealed and found.table == RUN.name:
             traces.append(Trace(run, where))
         else:

@@ -48,6 +48,7 @@ def test_query_in_every_form(world: Terminal, tmp_path: Path) -> None:
         done = world.facefog(*ask, "--format", "parquet", "-o", tmp_path / "x.parquet")
         assert (done.code, done.out) == (0, "")
         assert pq.read_table(tmp_path / "x.parquet").to_pylist() == expected
+        assert (tmp_path / "x.parquet").stat().st_mode & 0o777 == 0o600, "answers are as restricted as the audit"
         assert "quarantined   2" in world.facefog(*ask).out
 
 

@@ -613,6 +613,24 @@ def test_a_removed_run_that_sql_remembers(record: Record, sql: SqlSink) -> None:
     assert ("run_removed", key) in said(record.verify(sql=sql))
 
 
+def test_a_run_that_is_sealed_while_verify_runs(
+    record: Record, sql: SqlSink, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQL has it and the record that was read has not yet: that is no removal."""
+    from airflow_facefog.audit import sql_compare
+
+    compare, whole = sql_compare.differences, tmp_path / "whole"
+    shutil.copytree(record.root, whole)
+    no_rows(record)
+
+    def sealed_meanwhile(*args: Any, **kwargs: Any) -> Any:
+        shutil.copytree(whole, record.root, dirs_exist_ok=True)
+        return compare(*args, **kwargs)
+
+    monkeypatch.setattr(sql_compare, "differences", sealed_meanwhile)
+    assert "run_removed" not in {code for code, _ in said(record.verify(sql=sql))}
+
+
 def test_a_damaged_part_does_not_hide_what_sql_says_of_other_runs(record: Record, sql: SqlSink) -> None:
     """Both are named."""
     key = record.part("image.parquet", 1)

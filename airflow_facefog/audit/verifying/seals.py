@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from airflow_facefog.audit.ledger import manifest_key
 from airflow_facefog.audit.objects import Objects
 from airflow_facefog.audit.sealed import Signature
 from airflow_facefog.audit.verifying.findings import Code, Findings
@@ -56,8 +57,10 @@ def judge_seals(
     for name, where in seen.items():
         known = homes.get(name)
         if where and (known is None or not (known.home.entry or known.home.manifest_key in known.home.files)):
+            if audit.exists(manifest_key(*name)):
+                continue  # sealed since its folder was listed
             detail = f"manifest and chain entry of this run are gone, yet it was sealed: see {where[0]}"
-            findings.add(Code.RUN_REMOVED, f"runs/{name[0]}/{name[1]}/manifest.json", detail)
+            findings.add(Code.RUN_REMOVED, manifest_key(*name), detail)
     for found in checked:
         if found.home.entry is None and found.manifest is not None:
             _judge_unchained(found, seen[found.home.run], links, findings)
