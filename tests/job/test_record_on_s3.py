@@ -165,6 +165,17 @@ def test_a_bucket_that_forbids_deletes_fails_an_erasure_until_it_allows_them(des
     assert desk.ask("audit", "expire", AUDIT, "--work", "30")["unfinished_erasures"] == []
 
 
+def test_the_probe_of_a_store_is_known_by_its_bytes_alone(desk: Desk) -> None:
+    """It stays where a run wrote; a raw picture of that name is no bookkeeping."""
+    photo = desk.put(0)
+    desk.fog()
+    assert desk.ask("prove", CLEAN, "--audit", AUDIT)["orphan"] == 0
+    assert desk.keys("clean", "out/.facefog-probe") == ["out/.facefog-probe"]
+    desk.s3.client().put_object(Bucket="clean", Key="out/.facefog-probe", Body=photo.read_bytes())
+    found = desk.ask("prove", CLEAN, "--audit", AUDIT, code=1)
+    assert (found["tampered"], found["raw"]) == (1, 1)
+
+
 def test_a_versioned_bucket_keeps_what_was_erased(desk: Desk) -> None:
     """Erasure deletes what is current; older versions stay until a person removes them, as the documentation says."""
     client = desk.s3.client()
