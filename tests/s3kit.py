@@ -21,6 +21,7 @@ class S3:
         self.counts: Counter[str] = Counter()
         self.forbid_deletes = False
         self.url = ""
+        self._client: Any = None
 
     @property
     def environment(self) -> dict[str, str]:
@@ -29,7 +30,12 @@ class S3:
         return dict(zip(names, ("testing", SECRET, self.url, "us-east-1"), strict=True))
 
     def client(self) -> Any:
-        """A boto3 client."""
+        """A boto3 client; one, because making it takes longer than most requests."""
+        if self._client is None:
+            self._client = self._make_client()
+        return self._client
+
+    def _make_client(self) -> Any:
         import boto3
 
         return boto3.client(
@@ -66,7 +72,11 @@ def _kind(method: str, query: str) -> str:
 
 @contextmanager
 def serve() -> Iterator[S3]:
-    """A server for the time of the block, on a free port of the loopback interface."""
+    """A server for the time of the block, on a free port of the loopback interface. Its buckets go with it: moto keeps them
+    for the whole process.
+    """
+    from urllib.request import Request, urlopen
+
     from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
     from werkzeug.serving import make_server
 
@@ -78,5 +88,6 @@ def serve() -> Iterator[S3]:
     try:
         yield found
     finally:
+        urlopen(Request(f"{found.url}/moto-api/reset", method="POST")).close()
         server.shutdown()
         thread.join()
