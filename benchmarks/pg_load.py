@@ -27,7 +27,7 @@ from airflow_facefog.audit.schema import RUN, TABLES
 from airflow_facefog.audit.sealed_rows import part_batches
 from airflow_facefog.audit.sql import SqlSink
 from airflow_facefog.audit.sql_copy import csv
-from airflow_facefog.job.load_audit import load
+from airflow_facefog.job.record.load_audit import load
 from airflow_facefog.publish.store import Store
 from benchmarks.measure import WORK, Row, at_most, interleaved, ratio, show, wall
 from tests import pgkit

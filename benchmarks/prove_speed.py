@@ -66,7 +66,7 @@ def _plain(path: Path) -> str:
 def _prove(root: Path, workers: int | None) -> int:
     """Prove; returns the number of objects."""
     from airflow_facefog.job.model import Place
-    from airflow_facefog.job.prove_store import ProveRequest, prove_store
+    from airflow_facefog.job.record.prove_store import ProveRequest, prove_store
 
     request = ProveRequest(Place.parse(root / "clean"), Place.parse(root / "audit"), workers=workers)
     report = prove_store(request, keys=None)

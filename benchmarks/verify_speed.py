@@ -70,7 +70,7 @@ def _plain(path: Path) -> str:
 
 def _verify(root: Path, public: str, threads: int | None) -> None:
     from airflow_facefog.job.model import Place
-    from airflow_facefog.job.verify_audit import VerifyRequest, verify_audit
+    from airflow_facefog.job.record.verify_audit import VerifyRequest, verify_audit
 
     result = verify_audit(VerifyRequest(Place.parse(root), (public,), threads=threads))
     if not result["verified"] or result["signed"] != "all":

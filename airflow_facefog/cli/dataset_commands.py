@@ -10,11 +10,11 @@ import typer
 from airflow_facefog.cli.published import dataset_rows, newest_run
 from airflow_facefog.cli.screen import say, show, show_rows
 from airflow_facefog.core.records import Status
-from airflow_facefog.job.exports.export import Form
-from airflow_facefog.job.exports.export import export as export_to
-from airflow_facefog.job.exports.samples import Disclose
-from airflow_facefog.job.exports.webdataset import SHARD_BYTES
 from airflow_facefog.job.model import Place
+from airflow_facefog.job.record.exports.export import Form
+from airflow_facefog.job.record.exports.export import export as export_to
+from airflow_facefog.job.record.exports.samples import Disclose
+from airflow_facefog.job.record.exports.webdataset import SHARD_BYTES
 from airflow_facefog.publish.dataset import DEFAULT
 
 IMAGE_COLUMNS = ("status", "reason", "n_detections", "n_fogged", "source_uri")

@@ -17,8 +17,8 @@ from airflow_facefog.cli.private_files import write_private
 from airflow_facefog.cli.screen import say, show, show_rows
 from airflow_facefog.core.errors import ConfigurationError
 from airflow_facefog.core.policy import load_policy
-from airflow_facefog.job.diff_policy import COLUMNS, Difference
 from airflow_facefog.job.model import Place
+from airflow_facefog.job.record.diff_policy import COLUMNS, Difference
 
 SCREEN = (
     "verdict",
@@ -63,8 +63,8 @@ def diff_policy(
 
     Recorded detections are replayed; no image is read. What the record cannot decide is `undecided`, and fogged again.
     """
-    from airflow_facefog.job.diff_policy import diff_policy as find
-    from airflow_facefog.job.refog_list import write_list
+    from airflow_facefog.job.record.diff_policy import diff_policy as find
+    from airflow_facefog.job.record.refog_list import write_list
 
     form = Form.JSON if as_json else form
     if form is Form.PARQUET and output is None:

@@ -42,7 +42,7 @@ def whois(
     audit: AuditOption, keyless: Keyless = False, as_json: Json = False,
 ) -> int:  # fmt: skip
     """Say which runs met a file, and what became of it. Exit 1 when one of the files is in no run."""
-    from airflow_facefog.job.whois import whois as look_up
+    from airflow_facefog.job.record.whois import whois as look_up
 
     place = Place.parse(audit)
     keys = _keys(place, keyless)
@@ -106,7 +106,7 @@ def erase(
     With --refog the picture stays, fogged again with what was missed, and its old output goes. If it stops half way, run
     the same command again.
     """
-    from airflow_facefog.job import erase as job
+    from airflow_facefog.job.record import erase as job
 
     place = Place.parse(audit)
     keys = _keys(place, keyless)
@@ -182,7 +182,7 @@ def expire(
 
     Counts, manifests and the chain stay, and the audit still verifies.
     """
-    from airflow_facefog.job.expire import Retention, expire_audit
+    from airflow_facefog.job.record.expire import Retention, expire_audit
 
     place = Place.parse(audit)
     keep = Retention(sources, work, detections, images, refusals, predictions, unfinished, published)

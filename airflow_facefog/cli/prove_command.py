@@ -18,7 +18,7 @@ from airflow_facefog.job.places import is_inside
 
 if TYPE_CHECKING:
     from airflow_facefog.core.keys import KeyRing
-    from airflow_facefog.job.prove_store import ProofReport
+    from airflow_facefog.job.record.prove_store import ProofReport
 
 SHOWN = 50
 """Findings printed as a table; the report files have more."""
@@ -56,7 +56,7 @@ def prove(
     Proven: its sha256 is a recorded output. Everything else is decoded and compared: a raw image, made from one, or an
     orphan. Nothing is written but the reports; they hold object names and are as restricted as the audit.
     """
-    from airflow_facefog.job.prove_store import ProveRequest, prove_store
+    from airflow_facefog.job.record.prove_store import ProveRequest, prove_store
 
     place, record = Place.parse(store), Place.parse(audit)
     files = {"json": output_json, "parquet": parquet, "html": html}

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_facefog.core.errors import ConfigurationError
 from airflow_facefog.core.raw import sealed
-from airflow_facefog.job.exports.export import audit_of
 from airflow_facefog.job.model import Place, Plan, open_root_plain
 from airflow_facefog.job.plan import open_store
+from airflow_facefog.job.record.exports.export import audit_of
 from airflow_facefog.publish.dataset import DEFAULT
 
 if TYPE_CHECKING:

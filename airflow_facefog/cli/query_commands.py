@@ -13,8 +13,8 @@ from airflow_facefog.audit.query import TIMEOUT_S
 from airflow_facefog.cli.answers import TABLE_ROWS, Format, give, printable, read_params
 from airflow_facefog.cli.screen import say, show, show_rows
 from airflow_facefog.core.errors import ConfigurationError
-from airflow_facefog.job.ask_audit import OpenAudit, check_audit, open_audit, tell_story
 from airflow_facefog.job.model import Place
+from airflow_facefog.job.record.ask_audit import OpenAudit, check_audit, open_audit, tell_story
 from airflow_facefog.keyfile import find_key
 
 AuditOption = Annotated[str | None, typer.Option("--audit", help="The audit: a folder or URI with its Parquet parts.")]

@@ -35,7 +35,7 @@ def refog_one(
     """Do it, or say what would be done. Returns the exit code."""
     from airflow_facefog.cli.detector_option import read_detector
     from airflow_facefog.core.policy import load_policy
-    from airflow_facefog.job.refog import RefogOptions, preview_refog, refog_image
+    from airflow_facefog.job.record.refog import RefogOptions, preview_refog, refog_image
 
     policy = load_policy(wish.policy) if wish.policy else None
     detector = read_detector(wish.detector) if wish.detector else None

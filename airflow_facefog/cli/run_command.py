@@ -14,7 +14,7 @@ from airflow_facefog.cli.screen import Advance, progress, say, show
 from airflow_facefog.core.keys import KeyRing
 from airflow_facefog.core.policy import load_policy
 from airflow_facefog.job.model import Place, PlanRequest
-from airflow_facefog.job.refog_list import read_list
+from airflow_facefog.job.record.refog_list import read_list
 
 if TYPE_CHECKING:
     from airflow_facefog.audit.sealed import SigningKey

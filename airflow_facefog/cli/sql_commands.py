@@ -34,7 +34,7 @@ def load(
     took rows are written anew without them.
     """
     from airflow_facefog.audit.sql import SqlSink
-    from airflow_facefog.job.load_audit import load_audit
+    from airflow_facefog.job.record.load_audit import load_audit
 
     sink = SqlSink(url)
     try:

@@ -40,7 +40,7 @@ def verify(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> int:
     """Verify AUDIT: chain, signatures, manifests, parts, counts, policies, SQL. Exit 1 when something is wrong."""
-    from airflow_facefog.job.verify_audit import VerifyRequest, verify_audit
+    from airflow_facefog.job.record.verify_audit import VerifyRequest, verify_audit
 
     place = Place.parse(audit)
     request = VerifyRequest(

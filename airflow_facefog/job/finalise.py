@@ -20,11 +20,12 @@ from airflow_facefog.core.raw import sealed
 from airflow_facefog.core.records import Status
 from airflow_facefog.job import sealing
 from airflow_facefog.job.erased import refuse_erased
-from airflow_facefog.job.gate import Row, Tables, collect
+from airflow_facefog.job.gate import collect
 from airflow_facefog.job.model import Attempt, Plan, RootOpener, open_root_plain
 from airflow_facefog.job.opening import open_plan
 from airflow_facefog.job.plan import ensure_sources, open_store
 from airflow_facefog.job.reported import refuse_unmet
+from airflow_facefog.job.tables import Row, Tables
 
 if TYPE_CHECKING:
     from airflow_facefog.audit.chain import Entry

@@ -9,47 +9,27 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from airflow_facefog.core.errors import GateError
-from airflow_facefog.core.records import Action, Reason, Status
+from airflow_facefog.core.records import Reason, Status
 from airflow_facefog.job.erased import Erasures, without_erased
 from airflow_facefog.job.model import Attempt, Plan
 from airflow_facefog.job.reported import Reported, unmet, without_unmet
+from airflow_facefog.job.tables import Row, Tables, count
 
 if TYPE_CHECKING:
     from airflow_facefog.core.keys import KeyRing
     from airflow_facefog.publish.store import Store
-
-Row = dict[str, Any]
 
 BY_PEOPLE = (Reason.ERASED.value, Reason.REGIONS_MISSING.value)
 """Why an image is not published although nothing went wrong: no sign of a bad run."""
 
 LOOK_ROWS = 2_000
 """Objects that one thread looks up in one go."""
-
-
-@dataclass(frozen=True, slots=True)
-class Tables:
-    """The rows of one run generation as ``pyarrow`` tables (compact form), in a fixed order."""
-
-    images: Any
-    detections: Any
-    intents: Any
-
-    def counts(self) -> dict[str, int]:
-        """Counts of the run: listed = published + quarantined + failed + skipped."""
-        statuses = _count(self.images["status"])
-        return {
-            "listed": self.images.num_rows,
-            **{status.value: statuses.get(status.value, 0) for status in Status},
-            "detections": self.detections.num_rows,
-            "fogged": _count(self.detections["action"]).get(Action.FOGGED.value, 0),
-        }
 
 
 def collect(plan: Plan, audit: Store, destination: Store, attempt: Attempt, keys: KeyRing) -> Tables:
@@ -76,14 +56,14 @@ def gate(plan: Plan, images: Any) -> str | None:
     """Say why this run must not be published, or None."""
     import pyarrow.compute as pc
 
-    counts = _count(images["status"])
+    counts = count(images["status"])
     listed, found = plan.listed, images.num_rows
     if found != listed or pc.count_distinct(images["source_ref"]).as_py() != listed:
         return f"{listed} images were listed and {found} have a status; the run does not add up"
     unknown = set(counts) - {status.value for status in Status}
     if unknown:
         return f"{sum(counts[name] for name in unknown)} images have no known status; the run does not add up"
-    reasons = _count(images["reason"])
+    reasons = count(images["reason"])
     people = sum(reasons.get(reason, 0) for reason in BY_PEOPLE)
     bad = counts.get(Status.QUARANTINED.value, 0) + counts.get(Status.FAILED.value, 0) - people
     if listed and bad == listed:
@@ -94,10 +74,6 @@ def gate(plan: Plan, images: Any) -> str | None:
             "look at their reasons in the audit, or allow more in the policy and clear the list task too"
         )
     return None
-
-
-def _count(column: Any) -> dict[str, int]:
-    return {entry["values"]: entry["counts"] for entry in column.value_counts().to_pylist()}
 
 
 def _check_objects(images: Any, destination: Store) -> str | None:

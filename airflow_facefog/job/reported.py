@@ -13,7 +13,7 @@ from airflow_facefog.job.erased import KEPT
 
 if TYPE_CHECKING:
     from airflow_facefog.core.keys import KeyRing
-    from airflow_facefog.job.gate import Tables
+    from airflow_facefog.job.tables import Tables
     from airflow_facefog.publish.store import Store
 
 log = logging.getLogger(__name__)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_facefog.audit import chain, ledger
 from airflow_facefog.audit.ledger import LedgerPart, SealedRun
 from airflow_facefog.audit.sealed import LedgerError, SigningKey, seal, sha256
-from airflow_facefog.job.gate import Row, Tables
+from airflow_facefog.job.tables import Row, Tables
 
 if TYPE_CHECKING:
     from airflow_facefog.audit.chain import Entry, Head

@@ -48,7 +48,7 @@ class AuditCheckOperator(BaseOperator):
         """Ask. Raises AirflowFailException with the names of the checks that failed; their rows are in the task's log."""
         from airflow_facefog.audit.checks import CheckOptions
         from airflow_facefog.hooks.connections import open_root
-        from airflow_facefog.job.ask_audit import check_audit, open_audit
+        from airflow_facefog.job.record.ask_audit import check_audit, open_audit
 
         options = CheckOptions.from_mapping(self.options)
         where = place(self.audit) if self.audit else None

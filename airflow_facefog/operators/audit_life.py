@@ -63,7 +63,7 @@ class ExpireAuditOperator(BaseOperator):
         """Expire. Raises AirflowFailException when the audit is damaged, or signed and no key is named."""
         from airflow_facefog.hooks.connections import open_root
         from airflow_facefog.hooks.keys import signing_key
-        from airflow_facefog.job.expire import Retention, expire_audit
+        from airflow_facefog.job.record.expire import Retention, expire_audit
 
         keep = Retention(**self.days, unfinished=self.unfinished, published=self.published)
         return expire_audit(
@@ -111,7 +111,7 @@ class EraseImagesOperator(BaseOperator):
         """Erase. Raises AirflowFailException when nothing is found, or what it needs is not there."""
         from airflow_facefog.hooks.connections import open_root
         from airflow_facefog.hooks.keys import key_ring, signing_key
-        from airflow_facefog.job.erase import EraseOptions, erase_images
+        from airflow_facefog.job.record.erase import EraseOptions, erase_images
 
         options = EraseOptions(self.request_id or None, self.actor, self.note, self.raw)
         result = erase_images(
@@ -133,7 +133,7 @@ def audit_place(audit: str, conn_id: str | None) -> Place:
 
 def read_ids(images: Sequence[str] | str) -> list[str]:
     """Raises ConfigurationError for anything but ids, without quoting it: it may be a name."""
-    from airflow_facefog.job.trace import ID
+    from airflow_facefog.job.record.trace import ID
 
     given: Sequence[str] = images if not isinstance(images, str) else images.strip("[] ").split(",")
     ids = [str(text).strip(" '\"") for text in given if str(text).strip()]

@@ -46,7 +46,7 @@ class AuditLoadOperator(BaseOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Load. Raises AirflowFailException for what a person must change; a database that is down is tried again."""
         from airflow_facefog.hooks.connections import open_root
-        from airflow_facefog.job.load_audit import load_audit
+        from airflow_facefog.job.record.load_audit import load_audit
 
         sink = sql_sink(self.audit_sql_conn_id)
         if sink is None:

@@ -53,7 +53,7 @@ class RefogImageOperator(BaseOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Fog it again. Raises AirflowFailException when it is not found, its raw file is gone, or a box is wrong."""
         from airflow_facefog.hooks.keys import signing_key
-        from airflow_facefog.job.refog import RefogOptions, refog_image
+        from airflow_facefog.job.record.refog import RefogOptions, refog_image
 
         ids = read_ids(self.image)
         if len(ids) != 1:

@@ -59,7 +59,7 @@ class AuditVerifyOperator(BaseOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Verify. Raises AirflowFailException that names how many findings there are and the first of them."""
         from airflow_facefog.hooks.connections import open_root
-        from airflow_facefog.job.verify_audit import VerifyRequest, verify_audit
+        from airflow_facefog.job.record.verify_audit import VerifyRequest, verify_audit
 
         where = place(self.audit)
         where = replace(where, conn_id=self.audit_conn_id or where.conn_id)

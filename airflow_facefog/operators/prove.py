@@ -16,7 +16,7 @@ from airflow_facefog.operators.border import fails_cleanly, place, store_rights
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from airflow_facefog.job.prove_store import ProofReport
+    from airflow_facefog.job.record.prove_store import ProofReport
 
 WRONG = ("raw-match", "raw-derived", "tampered", "orphan", "missing")
 """Classes that fail the task."""
@@ -63,7 +63,7 @@ class ProveOperator(BaseOperator):
     @fails_cleanly
     def execute(self, context: Context) -> dict[str, Any]:
         """Prove and report. Returns counts and ``report_uri``; raises AirflowFailException when the proof does not stand."""
-        from airflow_facefog.job.prove_store import ProveRequest, prove_store
+        from airflow_facefog.job.record.prove_store import ProveRequest, prove_store
 
         del context
         store, record = place(self.store), place(self.audit)

@@ -22,7 +22,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from airflow_facefog.audit.ledger import open_ledger
     from airflow_facefog.audit.parquet import to_parquet
     from airflow_facefog.audit.sql import SqlSink
-    from airflow_facefog.job.load_audit import load
+    from airflow_facefog.job.record.load_audit import load
     from airflow_facefog.publish.store import Store
 
     root = tmp_path_factory.mktemp("recorded")

@@ -54,7 +54,7 @@ def engines(
     from airflow_facefog.audit.duck import open_duck
     from airflow_facefog.audit.query import open_sql
     from airflow_facefog.audit.sql import SqlSink
-    from airflow_facefog.job.load_audit import load
+    from airflow_facefog.job.record.load_audit import load
 
     ledger = open_ledger(planted)
     with pg_server.database() as postgres:

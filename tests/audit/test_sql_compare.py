@@ -12,7 +12,7 @@ from airflow_facefog.audit.parquet import to_arrow
 from airflow_facefog.audit.schema import DETECTION
 from airflow_facefog.audit.sql_compare import compare, differences
 from airflow_facefog.core.errors import ConfigurationError
-from airflow_facefog.job.load_audit import load
+from airflow_facefog.job.record.load_audit import load
 
 
 @pytest.fixture

@@ -28,8 +28,8 @@ from airflow_facefog.audit.sealed import LedgerError
 from airflow_facefog.audit.sql import SqlSink
 from airflow_facefog.audit.sql_compare import differences
 from airflow_facefog.core.errors import ConfigurationError, StoreError
-from airflow_facefog.job.load_audit import load, load_audit
 from airflow_facefog.job.model import Place
+from airflow_facefog.job.record.load_audit import load, load_audit
 
 
 @pytest.fixture
@@ -191,7 +191,7 @@ import sys
 from upath import UPath
 from airflow_facefog.audit.ledger import open_ledger
 from airflow_facefog.audit.sql import SqlSink
-from airflow_facefog.job.load_audit import load, load_audit
+from airflow_facefog.job.record.load_audit import load, load_audit
 from airflow_facefog.job.model import Place
 from airflow_facefog.publish.store import Store
 audit = Store(UPath(sys.argv[1]))

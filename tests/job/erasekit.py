@@ -16,8 +16,8 @@ from jobkit import KEYS, World, run
 from upath import UPath
 
 from airflow_facefog.core.errors import StoreError
-from airflow_facefog.job.erase import EraseOptions, erase_images
 from airflow_facefog.job.model import Place
+from airflow_facefog.job.record.erase import EraseOptions, erase_images
 from airflow_facefog.publish.store import Store
 
 _numbers = itertools.count()

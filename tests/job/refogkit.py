@@ -9,8 +9,8 @@ from jobkit import KEYS
 from airflow_facefog.audit import regions
 from airflow_facefog.audit.ledger import open_ledger
 from airflow_facefog.audit.parquet import from_parquet
-from airflow_facefog.job.refog import RefogOptions, refog_image
-from airflow_facefog.job.verify_audit import VerifyRequest, verify_audit
+from airflow_facefog.job.record.refog import RefogOptions, refog_image
+from airflow_facefog.job.record.verify_audit import VerifyRequest, verify_audit
 from airflow_facefog.publish.snapshots import open_dataset
 
 BOX = (96.0, 64.0, 128.0, 104.0)

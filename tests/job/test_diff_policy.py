@@ -21,10 +21,10 @@ from airflow_facefog.core.policy import FogPolicy, load_policy
 from airflow_facefog.core.records import Detection
 from airflow_facefog.core.regions import Decided, decide
 from airflow_facefog.detectors.canary import Canary
-from airflow_facefog.job.diff_policy import Difference, diff_policy, utc
 from airflow_facefog.job.model import Place
-from airflow_facefog.job.refog_list import read_list, write_list
-from airflow_facefog.job.replay import Doubt, Outcome, Verdict, replay
+from airflow_facefog.job.record.diff_policy import Difference, diff_policy, utc
+from airflow_facefog.job.record.refog_list import read_list, write_list
+from airflow_facefog.job.record.replay import Doubt, Outcome, Verdict, replay
 
 SIZE = (160, 120)
 SEEN = {"kind": "python", "factory": "test_diff_policy:WrittenDetector"}
@@ -437,7 +437,7 @@ def test_many_images_are_read_in_slices(world: World, monkeypatch: pytest.Monkey
     """Slices change nothing of the answer."""
     policy = load_policy(POLICIES["high"])
     whole = diff(world, policy)
-    monkeypatch.setattr("airflow_facefog.job.current.SLICE", 2)
+    monkeypatch.setattr("airflow_facefog.job.record.current.SLICE", 2)
     assert diff(world, policy) == whole
     assert whole.images
 

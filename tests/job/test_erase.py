@@ -17,15 +17,15 @@ from airflow_facefog.audit.sealed import Signature, SigningKey, check
 from airflow_facefog.audit.sql import SqlSink
 from airflow_facefog.core.errors import ConfigurationError, GateError, PermanentError
 from airflow_facefog.core.keys import KeyRing
-from airflow_facefog.job.amending import unfinished
 from airflow_facefog.job.batch import run_batch
-from airflow_facefog.job.erase import EraseOptions, erase_images, find_images
-from airflow_facefog.job.expire import Retention, expire_audit
 from airflow_facefog.job.finalise import finalise
 from airflow_facefog.job.model import Place
 from airflow_facefog.job.plan import make_plan
-from airflow_facefog.job.verify_audit import VerifyRequest, verify_audit
-from airflow_facefog.job.whois import whois
+from airflow_facefog.job.record.amending import unfinished
+from airflow_facefog.job.record.erase import EraseOptions, erase_images, find_images
+from airflow_facefog.job.record.expire import Retention, expire_audit
+from airflow_facefog.job.record.verify_audit import VerifyRequest, verify_audit
+from airflow_facefog.job.record.whois import whois
 from airflow_facefog.publish.snapshots import newest_seq, open_dataset, read_snapshot
 
 KEY = SigningKey.generate()

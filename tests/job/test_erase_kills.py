@@ -8,7 +8,7 @@ from jobkit import KEYS
 
 from airflow_facefog.audit.ledger import open_ledger
 from airflow_facefog.core.errors import StoreError
-from airflow_facefog.job.expire import Retention, expire_audit
+from airflow_facefog.job.record.expire import Retention, expire_audit
 from airflow_facefog.publish.snapshots import newest_seq, open_dataset
 
 

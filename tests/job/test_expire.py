@@ -16,11 +16,11 @@ from airflow_facefog.audit.sealed import SigningKey
 from airflow_facefog.audit.sql import SqlSink
 from airflow_facefog.core.errors import ConfigurationError
 from airflow_facefog.job.batch import run_batch
-from airflow_facefog.job.expire import Retention, expire_audit
 from airflow_facefog.job.finalise import finalise
 from airflow_facefog.job.model import Place
 from airflow_facefog.job.plan import make_plan
-from airflow_facefog.job.verify_audit import VerifyRequest, verify_audit
+from airflow_facefog.job.record.expire import Retention, expire_audit
+from airflow_facefog.job.record.verify_audit import VerifyRequest, verify_audit
 from airflow_facefog.publish.snapshots import open_dataset
 
 ALL = Retention(sources=0, work=0, detections=0, images=0, refusals=0, predictions=0, published=True)

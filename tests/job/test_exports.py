@@ -18,10 +18,10 @@ from jobkit import World
 
 from airflow_facefog.core.errors import ConfigurationError, PermanentError
 from airflow_facefog.core.policy import load_policy
-from airflow_facefog.job.exports.export import Form, export
-from airflow_facefog.job.exports.samples import Disclose, Sample
-from airflow_facefog.job.exports.webdataset import cut
 from airflow_facefog.job.model import Place
+from airflow_facefog.job.record.exports.export import Form, export
+from airflow_facefog.job.record.exports.samples import Disclose, Sample
+from airflow_facefog.job.record.exports.webdataset import cut
 
 INDEX = {
     Form.COCO: "labels.json", Form.FIFTYONE: "samples.json", Form.WEBDATASET: "shards.json",

@@ -21,14 +21,14 @@ from airflow_facefog.audit.sql import SqlSink
 from airflow_facefog.core.errors import ConfigurationError, PermanentError
 from airflow_facefog.core.keys import KeyRing
 from airflow_facefog.core.policy import FogPolicy, load_policy
-from airflow_facefog.job.amending import unfinished
 from airflow_facefog.job.batch import run_batch
-from airflow_facefog.job.diff_policy import diff_policy
-from airflow_facefog.job.expire import Retention, expire_audit
 from airflow_facefog.job.finalise import finalise
 from airflow_facefog.job.plan import make_plan
-from airflow_facefog.job.refog import preview_refog, refog_image
-from airflow_facefog.job.refog_run import covered
+from airflow_facefog.job.record.amending import unfinished
+from airflow_facefog.job.record.diff_policy import diff_policy
+from airflow_facefog.job.record.expire import Retention, expire_audit
+from airflow_facefog.job.record.refog import preview_refog, refog_image
+from airflow_facefog.job.record.refog_run import covered
 from airflow_facefog.publish.snapshots import open_dataset
 
 KEY = SigningKey.generate()

@@ -10,10 +10,10 @@ from refogkit import faults, image_id, output, refog, report, rows_of, touched
 from airflow_facefog.audit.ledger import open_ledger
 from airflow_facefog.core.errors import GateError, PermanentError, StoreError
 from airflow_facefog.core.policy import FogPolicy, load_policy
-from airflow_facefog.job.amending import unfinished
 from airflow_facefog.job.batch import run_batch
 from airflow_facefog.job.finalise import finalise
 from airflow_facefog.job.plan import make_plan
+from airflow_facefog.job.record.amending import unfinished
 from airflow_facefog.publish.snapshots import open_dataset
 
 STRIDE = 5
@@ -48,7 +48,7 @@ def test_a_run_under_way_does_not_bring_the_old_output_back(lake):
 
 def test_another_report_while_one_is_made_hides_the_picture_until_both_are_fogged(lake, monkeypatch):
     """Between its batch and its end: nothing without the second region is shown, and a later run and call finish it."""
-    from airflow_facefog.job import refog_run
+    from airflow_facefog.job.record import refog_run
 
     lake.run("r1")
     photo, other = lake.photos[1], (8.0, 80.0, 40.0, 112.0)

@@ -20,7 +20,7 @@ from airflow_facefog.audit.parquet import from_parquet, to_parquet
 from airflow_facefog.audit.sealed import SigningKey, canonical, sha256
 from airflow_facefog.audit.sql import SqlSink
 from airflow_facefog.job.model import Place
-from airflow_facefog.job.verify_audit import VerifyRequest, verify_audit
+from airflow_facefog.job.record.verify_audit import VerifyRequest, verify_audit
 from airflow_facefog.publish.store import Store
 
 PARTS = ("image", "detection", "intent", "leaf")

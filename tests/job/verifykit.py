@@ -18,7 +18,7 @@ from airflow_facefog.job.batch import run_batch
 from airflow_facefog.job.finalise import finalise
 from airflow_facefog.job.model import Place, PlanRequest
 from airflow_facefog.job.plan import make_plan
-from airflow_facefog.job.verify_audit import VerifyRequest, verify_audit
+from airflow_facefog.job.record.verify_audit import VerifyRequest, verify_audit
 
 Edit = Callable[[dict[str, Any]], None]
 

@@ -16,7 +16,7 @@ import numpy as np
 from airflow_facefog.core.keys import KeyRing
 from airflow_facefog.core.policy import FogPolicy
 from airflow_facefog.job.model import Attempt, Place, PlanRequest, RunIdentity
-from airflow_facefog.job.prove_store import ProofReport, ProveRequest, prove_store
+from airflow_facefog.job.record.prove_store import ProofReport, ProveRequest, prove_store
 
 KEYS = KeyRing.from_master(bytes(range(32)))
 FACES = {

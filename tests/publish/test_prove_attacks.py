@@ -17,7 +17,7 @@ from airflow_facefog.audit.parquet import from_parquet, to_parquet
 from airflow_facefog.audit.sealed import SigningKey
 from airflow_facefog.core.errors import ConfigurationError
 from airflow_facefog.job.model import Attempt, Place
-from airflow_facefog.job.prove_store import ProveRequest
+from airflow_facefog.job.record.prove_store import ProveRequest
 from airflow_facefog.publish import parts as p
 from airflow_facefog.publish.prove import proof as proof_module
 

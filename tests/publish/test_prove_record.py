@@ -21,7 +21,7 @@ from airflow_facefog.core.keys import KeyRing
 from airflow_facefog.core.policy import FogPolicy, Limits
 from airflow_facefog.core.records import Status
 from airflow_facefog.job.model import Place
-from airflow_facefog.job.prove_store import ProveRequest, prove_store
+from airflow_facefog.job.record.prove_store import ProveRequest, prove_store
 from airflow_facefog.publish import parts as p
 from airflow_facefog.publish.prove import proof as proof_module
 from airflow_facefog.publish.prove.proof import Settings, prove
@@ -353,7 +353,7 @@ def test_objects_beyond_the_limits_are_hashed_never_decoded(world: World, monkey
 
 def test_limits_are_those_of_the_runs(fresh: World) -> None:
     """A run that was allowed to read large pictures lets a raw copy of one be looked at; a smaller limit takes nothing away."""
-    from airflow_facefog.job.prove_store import _limits
+    from airflow_facefog.job.record.prove_store import _limits
 
     for limits in ({"max_pixels": 200_000_000, "max_bytes": 1_000_000}, {"max_pixels": 1_000_000}):
         fresh.run(policy=FogPolicy(limits=limits))

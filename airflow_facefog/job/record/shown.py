@@ -9,7 +9,7 @@ from airflow_facefog.job.model import RootOpener
 from airflow_facefog.job.plan import open_store
 
 if TYPE_CHECKING:
-    from airflow_facefog.job.runs import RunPlace
+    from airflow_facefog.job.record.runs import RunPlace
 
 
 def shown_homes(places: Iterable[RunPlace], open_root: RootOpener) -> frozenset[str]:

@@ -17,17 +17,17 @@ from typing import TYPE_CHECKING, Any
 from airflow_facefog.core.errors import PermanentError
 from airflow_facefog.core.raw import sealed
 from airflow_facefog.core.records import Detection
-from airflow_facefog.job.amending import check_signer
-from airflow_facefog.job.erase_case import Case, Journal, journal_key, keep_journal, open_case
-from airflow_facefog.job.erase_files import Files, apply
-from airflow_facefog.job.erase_steps import amend, check_destinations, delete_objects, record_in_sql, withdraw
 from airflow_facefog.job.model import Place, RootOpener, open_root_plain
 from airflow_facefog.job.plan import open_store
-from airflow_facefog.job.refog_case import Shown, clip, find_kept, find_raw, find_shown, parse_box, the_picture
-from airflow_facefog.job.refog_run import DAG_ID, Again, Means, plan_again, publish_again, tell
+from airflow_facefog.job.record.amending import check_signer
+from airflow_facefog.job.record.erase_case import Case, Journal, journal_key, keep_journal, open_case
+from airflow_facefog.job.record.erase_files import Files, apply
+from airflow_facefog.job.record.erase_steps import amend, check_destinations, delete_objects, record_in_sql, withdraw
+from airflow_facefog.job.record.refog_case import Shown, clip, find_kept, find_raw, find_shown, parse_box, the_picture
+from airflow_facefog.job.record.refog_run import DAG_ID, Again, Means, plan_again, publish_again, tell
+from airflow_facefog.job.record.runs import run_places
+from airflow_facefog.job.record.trace import Subject, Wanted, read_wanted, trace_subject
 from airflow_facefog.job.reported import Reported
-from airflow_facefog.job.runs import run_places
-from airflow_facefog.job.trace import Subject, Wanted, read_wanted, trace_subject
 from airflow_facefog.job.trace_rows import Kept
 
 if TYPE_CHECKING:

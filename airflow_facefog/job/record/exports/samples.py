@@ -92,7 +92,7 @@ def read_samples(clean: Store, dataset: str, audit: Objects | None, disclose: Di
     Items that share an object are one sample. Raises ConfigurationError when there is no snapshot, or when the audit has
     no row, or no longer the detections, of an object: an export must not say "no face" for "not known".
     """
-    from airflow_facefog.job.current import with_keys
+    from airflow_facefog.job.record.current import with_keys
     from airflow_facefog.publish.layout import plain_names
     from airflow_facefog.publish.snapshots import newest_seq, open_dataset
 
@@ -121,7 +121,7 @@ def _sample(row: Row, name: str, boxes: Sequence[Box]) -> Sample:
 def _boxes(clean: Store, dataset: str, audit: Objects, disclose: Disclose) -> dict[str, list[Box]]:
     """Key → boxes in the audit's order. Of items that share an object the first by source_ref stands for all."""
     from airflow_facefog.audit.ledger import open_ledger
-    from airflow_facefog.job.current import read_current
+    from airflow_facefog.job.record.current import read_current
 
     found: dict[str, list[Box]] = {}
     for current in read_current(audit, open_ledger(audit), clean, dataset):

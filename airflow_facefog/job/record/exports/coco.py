@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from airflow_facefog.job.exports.files import Counts, Target, as_json, xywh
-from airflow_facefog.job.exports.samples import Published, Sample
+from airflow_facefog.job.record.exports.files import Counts, Target, as_json, xywh
+from airflow_facefog.job.record.exports.samples import Published, Sample
 
 FOLDER = "data/"
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from airflow_facefog.job.exports.files import Counts, Target, xywh
-from airflow_facefog.job.exports.samples import Published, Sample
+from airflow_facefog.job.record.exports.files import Counts, Target, xywh
+from airflow_facefog.job.record.exports.samples import Published, Sample
 
 FOLDER = "train/"
 

@@ -18,14 +18,14 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_facefog.core.errors import ConfigurationError
 from airflow_facefog.core.raw import sealed
-from airflow_facefog.job.ages import Ages, measure
-from airflow_facefog.job.amending import amend_run, check_signer, unfinished
-from airflow_facefog.job.erase_files import Edit, apply
 from airflow_facefog.job.model import Place, RootOpener, open_root_plain
 from airflow_facefog.job.places import open_existing
 from airflow_facefog.job.plan import SOURCE_RETENTION_DAYS
-from airflow_facefog.job.runs import RunPlace, run_places
-from airflow_facefog.job.shown import shown_homes
+from airflow_facefog.job.record.ages import Ages, measure
+from airflow_facefog.job.record.amending import amend_run, check_signer, unfinished
+from airflow_facefog.job.record.erase_files import Edit, apply
+from airflow_facefog.job.record.runs import RunPlace, run_places
+from airflow_facefog.job.record.shown import shown_homes
 from airflow_facefog.job.trace_rows import is_in
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from airflow_facefog.job.exports.files import Counts, Target, as_json
-from airflow_facefog.job.exports.samples import Box, Published, Sample
+from airflow_facefog.job.record.exports.files import Counts, Target, as_json
+from airflow_facefog.job.record.exports.samples import Box, Published, Sample
 
 FOLDER = "data/"
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from airflow_facefog.audit.verify import Known
     from airflow_facefog.audit.verifying.findings import Findings
     from airflow_facefog.audit.verifying.seals import Trace
-    from airflow_facefog.job.verify_destinations import Destinations
+    from airflow_facefog.job.record.verify_destinations import Destinations
     from airflow_facefog.publish.store import Store
 
 _HEAD = re.compile(r"([0-9]{1,10}):([0-9a-f]{64})")
@@ -58,7 +58,7 @@ def verify_audit(
     """
     from airflow_facefog.audit.verify import Options, verify
     from airflow_facefog.job.machine import usable_cpus
-    from airflow_facefog.job.verify_destinations import Destinations
+    from airflow_facefog.job.record.verify_destinations import Destinations
 
     options = Options(
         keys=tuple(PublicKey.from_pem(pem.encode()) for pem in request.public_keys),
@@ -102,7 +102,7 @@ class _Outside:
 
     def traces(self, known: Known, findings: Findings) -> Iterable[Trace]:
         """Runs that consumers were shown or that SQL holds; with ``deep`` snapshots are checked on the way."""
-        from airflow_facefog.job import verify_destinations as there
+        from airflow_facefog.job.record import verify_destinations as there
 
         found: list[Trace] = []
         for (uri, dataset), home in there.datasets_of(self.audit, known.ledger.runs, known.unsealed).items():

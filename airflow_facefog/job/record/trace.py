@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_facefog.core.errors import ConfigurationError
 from airflow_facefog.job.erased import Erasures
 from airflow_facefog.job.model import Place, RootOpener, open_root_plain
-from airflow_facefog.job.runs import RunPlace, run_places
+from airflow_facefog.job.record.runs import RunPlace, run_places
 from airflow_facefog.job.trace_rows import Kept, is_in, row_tables, values_of, without
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ import tarfile
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from airflow_facefog.job.exports.files import Counts, Target, as_json, xywh
-from airflow_facefog.job.exports.samples import Box, Published, Sample
+from airflow_facefog.job.record.exports.files import Counts, Target, as_json, xywh
+from airflow_facefog.job.record.exports.samples import Box, Published, Sample
 
 SHARD_BYTES = 100_000_000
 """Size of a shard, about: it is built in memory."""

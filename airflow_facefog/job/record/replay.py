@@ -22,7 +22,7 @@ from enum import StrEnum
 from airflow_facefog.core.policy import FogPolicy, Method, Shape
 from airflow_facefog.core.records import Action, Detection
 from airflow_facefog.core.regions import Decision, decide, with_fill
-from airflow_facefog.job.replay_bounds import Counts, Row, best_box, bounded, selected
+from airflow_facefog.job.record.replay_bounds import Counts, Row, best_box, bounded, selected
 
 
 class Verdict(StrEnum):

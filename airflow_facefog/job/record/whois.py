@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from airflow_facefog.core.raw import sealed
-from airflow_facefog.job.erase_case import describe, open_case
 from airflow_facefog.job.model import Place, RootOpener, open_root_plain
 from airflow_facefog.job.plan import open_store
-from airflow_facefog.job.trace import read_wanted
+from airflow_facefog.job.record.erase_case import describe, open_case
+from airflow_facefog.job.record.trace import read_wanted
 
 if TYPE_CHECKING:
     from airflow_facefog.core.keys import KeyRing

@@ -20,8 +20,8 @@ from airflow_facefog.job.opening import make_item
 
 if TYPE_CHECKING:
     from airflow_facefog.core.keys import KeyRing
-    from airflow_facefog.job.runs import RunPlace
-    from airflow_facefog.job.trace import Subject
+    from airflow_facefog.job.record.runs import RunPlace
+    from airflow_facefog.job.record.trace import Subject
     from airflow_facefog.publish.store import Store
 
 

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 from airflow_facefog.core.errors import ConfigurationError, PolicyError
 from airflow_facefog.core.policy import FogPolicy, load_policy
 from airflow_facefog.core.raw import sealed
-from airflow_facefog.job.current import Current, datasets, read_current
 from airflow_facefog.job.model import Place, RootOpener, open_root_plain
 from airflow_facefog.job.places import open_existing
 from airflow_facefog.job.plan import open_store
-from airflow_facefog.job.replay import Doubt, Outcome, Verdict, replay
+from airflow_facefog.job.record.current import Current, datasets, read_current
+from airflow_facefog.job.record.replay import Doubt, Outcome, Verdict, replay
 
 if TYPE_CHECKING:
     from airflow_facefog.audit.ledger import Ledger, SealedRun

@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_facefog.core.errors import ConfigurationError, PermanentError
 from airflow_facefog.core.records import XYXY, Action, Detection, Status
-from airflow_facefog.job import erase_raw
-from airflow_facefog.job.current import read_current
 from airflow_facefog.job.model import Place, Plan, RootOpener
 from airflow_facefog.job.plan import open_store
+from airflow_facefog.job.record import erase_raw
+from airflow_facefog.job.record.current import read_current
+from airflow_facefog.job.record.trace import Wanted
 from airflow_facefog.job.reported import fogs
-from airflow_facefog.job.trace import Wanted
 from airflow_facefog.job.trace_rows import Kept, is_in
 
 if TYPE_CHECKING:
     from airflow_facefog.audit.ledger import Ledger, SealedRun
-    from airflow_facefog.job.erase_case import Case
+    from airflow_facefog.job.record.erase_case import Case
     from airflow_facefog.publish.store import Store
 
 Row = Mapping[str, Any]

@@ -16,7 +16,7 @@ from airflow_facefog.core.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from airflow_facefog.audit.ledger import Ledger, SealedRun
-    from airflow_facefog.job.runs import RunPlace
+    from airflow_facefog.job.record.runs import RunPlace
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from airflow_facefog.job.listing import list_source
 from airflow_facefog.job.model import Attempt, Place, PlanRequest, RootOpener, RunIdentity, make_run_key
 from airflow_facefog.job.plan import batch_id_of, find_plan, make_plan
 from airflow_facefog.job.recipe import plan_recipe
-from airflow_facefog.job.refog_case import Shown, read_plan
+from airflow_facefog.job.record.refog_case import Shown, read_plan
 
 if TYPE_CHECKING:
     from airflow_facefog.audit.sealed import SigningKey

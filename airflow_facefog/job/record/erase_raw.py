@@ -13,7 +13,7 @@ from airflow_facefog.publish.store import read_whole
 
 if TYPE_CHECKING:
     from airflow_facefog.core.keys import KeyRing
-    from airflow_facefog.job.erase_case import Case
+    from airflow_facefog.job.record.erase_case import Case
     from airflow_facefog.publish.store import Store
 
 File = tuple[str, str | None]

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 from airflow_facefog.core.errors import ConfigurationError
 from airflow_facefog.job.model import Place, RootOpener
 from airflow_facefog.job.plan import open_store
-from airflow_facefog.job.runs import RunPlace, run_places
-from airflow_facefog.job.trace import Subject, Trace, Wanted, trace
+from airflow_facefog.job.record.runs import RunPlace, run_places
+from airflow_facefog.job.record.trace import Subject, Trace, Wanted, trace
 
 if TYPE_CHECKING:
     from airflow_facefog.audit.ledger import Ledger

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_facefog.core.errors import PermanentError
 
 if TYPE_CHECKING:
-    from airflow_facefog.job.exports.samples import Sample
+    from airflow_facefog.job.record.exports.samples import Sample
     from airflow_facefog.publish.store import Store
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from airflow_facefog.core.errors import ConfigurationError
-from airflow_facefog.job.amending import amend_run
-from airflow_facefog.job.erase_case import Case
 from airflow_facefog.job.model import RootOpener
 from airflow_facefog.job.plan import open_store
+from airflow_facefog.job.record.amending import amend_run
+from airflow_facefog.job.record.erase_case import Case
 
 if TYPE_CHECKING:
     from airflow_facefog.audit.amendments import Amended, Cursor, Request

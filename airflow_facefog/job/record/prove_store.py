@@ -117,7 +117,7 @@ def prove_store(request: ProveRequest, *, keys: KeyRing | None, open_root: RootO
 
 def _verify(request: ProveRequest, open_root: RootOpener, *used: str) -> dict[str, Any]:
     """``used``: the head of the record that the proof rests on, which must be in what is verified."""
-    from airflow_facefog.job.verify_audit import VerifyRequest, verify_audit
+    from airflow_facefog.job.record.verify_audit import VerifyRequest, verify_audit
 
     heads = (*request.heads, *(head for head in used if not head.startswith("0:")))
     asked = VerifyRequest(

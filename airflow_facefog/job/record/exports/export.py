@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_facefog.core.errors import ConfigurationError
 from airflow_facefog.core.raw import sealed
-from airflow_facefog.job.exports.files import Counts, Target
-from airflow_facefog.job.exports.samples import Disclose, Published, read_samples
-from airflow_facefog.job.exports.webdataset import SHARD_BYTES
 from airflow_facefog.job.model import Place, RootOpener, open_root_plain
 from airflow_facefog.job.places import check_apart
 from airflow_facefog.job.plan import open_store
+from airflow_facefog.job.record.exports.files import Counts, Target
+from airflow_facefog.job.record.exports.samples import Disclose, Published, read_samples
+from airflow_facefog.job.record.exports.webdataset import SHARD_BYTES
 from airflow_facefog.publish.dataset import DEFAULT, home
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def audit_of(clean: Store, dataset: str = DEFAULT) -> Place:
 
 
 def _write(published: Published, target: Target, form: Form, shard_bytes: int) -> Counts:
-    from airflow_facefog.job.exports import coco, fiftyone, huggingface, webdataset
+    from airflow_facefog.job.record.exports import coco, fiftyone, huggingface, webdataset
 
     if form is Form.PLAIN:
         return target.copy(published.samples, "")

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_facefog.core.errors import ConfigurationError, PermanentError
 from airflow_facefog.core.raw import sealed
-from airflow_facefog.job import erase_raw
-from airflow_facefog.job.amending import check_signer
-from airflow_facefog.job.erase_case import Case, describe, drop_journals, journal_key, keep_journal, open_case
-from airflow_facefog.job.erase_files import Files, apply, recipients
-from airflow_facefog.job.erase_steps import amend, check_destinations, delete_objects, record_in_sql, withdraw
 from airflow_facefog.job.model import Place, RootOpener, open_root_plain
 from airflow_facefog.job.plan import open_store
-from airflow_facefog.job.trace import Wanted, read_wanted
+from airflow_facefog.job.record import erase_raw
+from airflow_facefog.job.record.amending import check_signer
+from airflow_facefog.job.record.erase_case import Case, describe, drop_journals, journal_key, keep_journal, open_case
+from airflow_facefog.job.record.erase_files import Files, apply, recipients
+from airflow_facefog.job.record.erase_steps import amend, check_destinations, delete_objects, record_in_sql, withdraw
+from airflow_facefog.job.record.trace import Wanted, read_wanted
 
 if TYPE_CHECKING:
     from airflow_facefog.audit.sealed import SigningKey
